@@ -1,0 +1,36 @@
+//! When a job fires: the pure time core of the server.
+//!
+//! Owns the cron dialect, its compiled form, the rules for clock changes, fixed intervals and the cache
+//! of compiled schedules. Text goes in once, when a job is saved or loaded; afterwards everything is
+//! arithmetic on epoch milliseconds:
+//!
+//! | module | from | to |
+//! | --- | --- | --- |
+//! | `field` | the text of one field | ranges with steps |
+//! | `cron` | an expression, in our dialect or the original's | normalised text and a [`Calendar`] |
+//! | `calendar` | a local date and time | the next local date and time that matches |
+//! | `zone` | a [`Calendar`] and a time zone | instants |
+//! | `interval` | `@every 1h30m` | a period |
+//! | `trigger` | the spec of a job | a [`Schedule`]: next fire, number of fires in a span |
+//! | `cache` | the specs of a million jobs | one shared [`Schedule`] for each distinct one |
+//!
+//! Invariants: no clock, no I/O, no randomness in here, so that two leaders with the same binary compute the
+//! same fires. The fires of a schedule strictly increase as instants, whatever its zone's clock does. No
+//! input makes these functions panic or search without bound.
+
+mod cache;
+mod calendar;
+mod cron;
+mod field;
+mod interval;
+mod trigger;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::ScheduleCache;
+pub use calendar::Calendar;
+pub use cron::{CronError, CronExpr};
+pub use trigger::{REACHABLE_YEARS, Schedule, ScheduleError, normalise_original};
+pub use zone::find_zone;

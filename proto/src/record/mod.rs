@@ -1,0 +1,48 @@
+//! The JSON documents in etcd.
+//!
+//! The fixed documents keep the original's field names (`jobId`, `createTime`, ...) and always write all
+//! of them; fields of ours stand beside them in `snake_case` and are left out where they have their
+//! default. Readers ignore fields that they don't know, and take a missing field for its default.
+
+mod client;
+mod execution;
+mod group;
+mod job;
+mod lenient;
+mod policy;
+mod server;
+mod snapshot;
+
+pub use client::{ClientRecord, DEFAULT_CAPACITY};
+pub use execution::{Execution, ExecutionState, Outcome, Status};
+pub use group::Group;
+pub use job::{Job, JobStatus};
+pub use policy::{
+    Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
+};
+pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION};
+pub use snapshot::{Origin, Snapshot};
+
+/// At most this many bytes of parameters, on jobs and on runs.
+pub const MAX_PARAMS: usize = 64 * 1024;
+
+/// At most this many bytes of a result are kept; longer ones are cut and marked.
+pub const MAX_RESULT: usize = 64 * 1024;
+
+/// Reads a document.
+///
+/// # Errors
+/// The JSON error, with line and column.
+pub fn decode<'a, T: serde::Deserialize<'a>>(value: &'a [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(value)
+}
+
+/// Writes a document. Our records have only text keys and finite numbers: writing them cannot fail.
+#[must_use]
+pub fn encode<T: serde::Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec(record).unwrap_or_default()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

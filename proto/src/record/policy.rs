@@ -1,0 +1,166 @@
+//! The choices a job makes: what to do in a gap, when a fire is late, when a run is still going, ...
+//!
+//! All are `snake_case` text in JSON. Not every choice can be made in every version of the server:
+//! it refuses, when a job is saved, what it cannot do.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Instant;
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $(#[$first_doc:meta])* $first:ident, $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $(#[$first_doc])*
+            #[default]
+            $first,
+            $($(#[$variant_doc])* $variant,)*
+        }
+    };
+}
+
+choice! {
+    /// What a fire does whose local time does not exist, because clocks were put forward.
+    DstGap {
+        /// Fire at the first instant after the gap.
+        NextValid,
+        /// Do not fire.
+        Skip,
+    }
+}
+choice! {
+    /// What a fire does whose local time comes twice, because clocks were put back.
+    DstFold {
+        /// Fire the first time only.
+        First,
+        /// Fire both times.
+        Both,
+    }
+}
+choice! {
+    /// What becomes of fires that are later than the job's threshold.
+    Misfire {
+        /// Skip them, and record that.
+        Skip,
+        /// Run once for all of them, at the time of the last one.
+        FireOnce,
+        /// Run each of them, up to the cap.
+        FireAll,
+    }
+}
+choice! {
+    /// What becomes of a fire while an earlier run of the job is still alive anywhere in the cluster.
+    Overlap {
+        /// Skip the new one, and record that.
+        Forbid,
+        /// Run both.
+        Allow,
+        /// Run it afterwards; at most one waits.
+        QueueOne,
+        /// Run all of them afterwards, up to the cap.
+        QueueAll,
+        /// Stop the earlier one.
+        CancelRunning,
+    }
+}
+choice! {
+    /// What becomes of a run whose client vanished.
+    OnLost {
+        /// Record it as lost. It may have been executed in part.
+        Fail,
+        /// Run it again while attempts are left. It may be executed more than once.
+        Retry,
+    }
+}
+choice! {
+    /// Which of the able clients gets a run.
+    Routing {
+        /// Each in turn.
+        RoundRobin,
+        /// The one with the smallest id.
+        First,
+        /// The one with the largest id.
+        Last,
+        /// Any.
+        Random,
+        /// Always the same one for a job, as long as it is there.
+        ConsistentHash,
+        /// The one that got the fewest runs of the job.
+        LeastFrequentlyUsed,
+        /// The one that waited longest for a run of the job.
+        LeastRecentlyUsed,
+        /// The first that answers.
+        Failover,
+        /// The first with a free slot.
+        BusyOver,
+        /// The one with the smallest share of its capacity in use.
+        LeastLoaded,
+        /// Every one: one run each, with its number and their count.
+        Broadcast,
+    }
+}
+choice! {
+    /// When a predecessor counts.
+    Condition {
+        /// When it succeeded.
+        Success,
+        /// When it failed for good.
+        Failure,
+        /// When it ended, however.
+        End,
+    }
+}
+
+/// What makes a job fire.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Trigger {
+    /// The job's `cron` text: an expression, a nickname or `@every 90s`.
+    #[default]
+    Cron,
+    /// Every `every_ms` milliseconds, however long runs take.
+    FixedRate {
+        /// Milliseconds from fire to fire.
+        every_ms: u64,
+    },
+    /// `every_ms` milliseconds after the last run ended.
+    FixedDelay {
+        /// Milliseconds from the end of a run to the next fire.
+        every_ms: u64,
+    },
+    /// Once.
+    Once {
+        /// When.
+        at: Instant,
+    },
+    /// Only when somebody asks, or when a predecessor ends.
+    Manual,
+}
+
+/// Growing delays between attempts, in place of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryBackoff {
+    /// Milliseconds before the second attempt.
+    pub first_ms: u64,
+    /// No delay is longer than this many milliseconds.
+    pub max_ms: u64,
+    /// Each delay is the last one times this many hundredths (200 = doubled).
+    pub factor_percent: u32,
+    /// Up to this share of each delay, in hundredths, is taken off at random.
+    #[serde(default)]
+    pub jitter_percent: u32,
+}
+
+/// Which other jobs start this one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dependencies {
+    /// Predecessor job ids, and when each counts.
+    pub jobs: BTreeMap<String, Condition>,
+    /// Whether one of them is enough.
+    #[serde(default)]
+    pub any: bool,
+}

@@ -1,0 +1,106 @@
+//! What nodes write for each other, under `server/`.
+
+use serde::{Deserialize, Serialize};
+
+use super::is_default;
+use super::snapshot::Origin;
+use crate::name::{GroupName, JobId, NodeId};
+use crate::run_id::RunId;
+use crate::time::Instant;
+
+/// The layout that this version reads and writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// `server/meta`: written once, when a cluster is first initialised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// The layout of the keys and documents.
+    pub schema: u32,
+    /// How many segments there are.
+    pub segments: u16,
+    /// When it was written.
+    pub created_at: Instant,
+}
+
+/// `server/node/{node}`: put anew every few seconds, so that others can compare clocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its id.
+    pub name: NodeId,
+    /// Where its API answers.
+    pub address: String,
+    /// Its version.
+    pub version: String,
+    /// When it started.
+    pub started_at: Instant,
+    /// Its wall clock when it wrote this.
+    pub wall: Instant,
+}
+
+/// `server/cursor/{segment}`: every fire of the segment up to and including (`fire_at`, `job`), in that
+/// order, has been decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The fire time of the last decided fire.
+    pub fire_at: Instant,
+    /// Its job; the empty text before the first one.
+    pub job: String,
+    /// The term in which it was decided.
+    pub term: i64,
+}
+
+/// `server/delay/{segment}/{due}.{run}`: a run to create when it is due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// The run.
+    pub run: RunId,
+    /// Its job.
+    pub job: JobId,
+    /// The job's group, to record what became of it even when the job is gone.
+    pub group: GroupName,
+    /// The fire time of the first attempt.
+    pub scheduled_at: Instant,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Parameters in place of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<String>,
+}
+
+/// What an administrator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestKind {
+    /// Run the job now.
+    Run,
+    /// Stop the run.
+    Cancel,
+}
+
+/// `server/request/{segment}/{key}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What to do.
+    pub kind: RequestKind,
+    /// The job.
+    pub job: JobId,
+    /// The run to create or to stop.
+    pub run: RunId,
+    /// When somebody asked.
+    pub requested_at: Instant,
+    /// Parameters in place of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<String>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub by: String,
+}
+
+/// `server/answer/{segment}/{key}`: kept for a while, so that a repeated request gets the first answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The job of the first request.
+    pub job: JobId,
+    /// The run that the first request made.
+    pub run: RunId,
+}

@@ -1,0 +1,110 @@
+//! A snapshot: `client/snapshot/{group}/{client}/{run}`, and parked under `server/pending/{group}/{run}`.
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::policy::OnLost;
+use super::{is_default, lenient};
+use crate::name::{GroupName, JobId, TargetName};
+use crate::run_id::RunId;
+use crate::time::Instant;
+
+/// Where a run comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The job's schedule.
+    #[default]
+    Schedule,
+    /// Somebody asked for it.
+    Manual,
+    /// An earlier attempt failed or was lost.
+    Retry,
+    /// Fires were missed and the job runs once for all of them.
+    Misfire,
+}
+
+/// One run that a client is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The run.
+    pub id: RunId,
+    /// Its job.
+    #[serde(rename = "jobId")]
+    pub job_id: JobId,
+    /// The job's name.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub name: String,
+    /// The client it was given to; empty while it is parked.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub ip: String,
+    /// The group.
+    pub group: GroupName,
+    /// The job's cron text.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub cron: String,
+    /// Which handler it calls.
+    pub target: TargetName,
+    /// What the handler is given.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub params: String,
+    /// Whom to call, as the original keeps it.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub mobile: String,
+    /// The job's remark.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub remark: String,
+    /// When the run was created, `yyyy-MM-dd HH:mm:ss` in the server's zone.
+    #[serde(rename = "createTime", default, deserialize_with = "lenient::text")]
+    pub create_time: String,
+
+    /// The fire time, or when somebody asked.
+    pub scheduled_at: Instant,
+    /// When the run was created.
+    pub created_at: Instant,
+    /// Which attempt this is, from 1.
+    #[serde(default = "one")]
+    pub attempt: u32,
+    /// How many attempts there may be.
+    #[serde(default = "one")]
+    pub max_attempts: u32,
+    /// What becomes of it if its client vanishes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_lost: OnLost,
+    /// Where it comes from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub origin: Origin,
+    /// The job's version it was made from.
+    #[serde(default)]
+    pub job_version: u64,
+    /// After this instant it is not worth starting any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deadline: Option<Instant>,
+    /// How many missed fires it stands for, beside its own.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub missed_fires: u64,
+    /// The node that created it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// The term in which it was created.
+    #[serde(default)]
+    pub term: i64,
+    /// IANA name of the server's zone, for the local times. Empty: UTC.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server_zone: String,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Snapshot {
+    /// The zone of its local times. An unknown name counts as UTC.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        match self.server_zone.as_str() {
+            "" => TimeZone::UTC,
+            name => TimeZone::get(name).unwrap_or(TimeZone::UTC),
+        }
+    }
+}

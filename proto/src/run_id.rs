@@ -1,0 +1,243 @@
+//! Run ids: one for every attempt to execute one fire of one job.
+//!
+//! `{yyyyMMddHHmmssSSS of the fire, UTC}-{job id}-{attempt}`, and for a manual run
+//! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key.
+//! So the id of a scheduled run is a pure function of (job, fire time, attempt): whoever computes it
+//! again gets the same key. Ids sort by time, are at most 64 characters long and safe in keys and URLs.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::{Offset, TimeZone};
+use serde::{Deserialize, Serialize};
+
+use crate::name::{JobId, RequestKey};
+use crate::time::Instant;
+
+/// The largest attempt number that an id can carry.
+pub const MAX_ATTEMPT: u32 = 999;
+
+const STAMP: usize = 17;
+
+/// The id of a run. See the [module](self) for its form.
+///
+/// ```
+/// use forest_proto::{JobId, RunId, time::Instant};
+/// let job = JobId::new("20261121090000123456").unwrap();
+/// let first = RunId::scheduled(&job, Instant::from_ms(1_795_000_000_000), 1);
+/// assert_eq!(first.as_str(), "20261118110640000-20261121090000123456-1");
+/// assert_eq!(first.attempt(), 1);
+/// assert_eq!(first.with_attempt(2).as_str(), "20261118110640000-20261121090000123456-2");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(Arc<str>);
+
+/// A text that is not a run id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("run id {0:?} is not of the form {{17 digits of time}}-{{job id}}-{{attempt}}")]
+pub struct RunIdError(String);
+
+impl RunId {
+    /// The run of a fire at `fire_at`.
+    #[must_use]
+    pub fn scheduled(job: &JobId, fire_at: Instant, attempt: u32) -> Self {
+        Self::build(&stamp(fire_at), job, attempt, "")
+    }
+
+    /// A run that somebody asked for at `requested_at`.
+    #[must_use]
+    pub fn manual(job: &JobId, requested_at: Instant, key: &RequestKey) -> Self {
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(key.as_str().as_bytes());
+        Self::build(&stamp(requested_at), job, 1, &format!("m{:08x}", hasher.finish() >> 32))
+    }
+
+    /// The same fire or request, another attempt.
+    #[must_use]
+    pub fn with_attempt(&self, attempt: u32) -> Self {
+        let (stamp, job, _, mark) = self.parts();
+        let attempt = attempt.clamp(1, MAX_ATTEMPT);
+        Self(format!("{stamp}-{job}-{attempt}{mark}").into())
+    }
+
+    fn build(stamp: &str, job: &JobId, attempt: u32, mark: &str) -> Self {
+        let attempt = attempt.clamp(1, MAX_ATTEMPT);
+        Self(format!("{stamp}-{job}-{attempt}{mark}").into())
+    }
+
+    fn parts(&self) -> (&str, &str, u32, &str) {
+        // Checked when the id was made; a wrong id cannot exist.
+        split(&self.0).unwrap_or(("", "", 1, ""))
+    }
+
+    /// The job it belongs to.
+    #[must_use]
+    pub fn job(&self) -> &str {
+        self.parts().1
+    }
+
+    /// Which attempt this is, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.parts().2
+    }
+
+    /// Whether somebody asked for this run, rather than the schedule.
+    #[must_use]
+    pub fn is_manual(&self) -> bool {
+        !self.parts().3.is_empty()
+    }
+
+    /// The fire time or the time of the request.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        parse_stamp(self.parts().0).unwrap_or(Instant::from_ms(0))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `yyyyMMddHHmmssSSS` in UTC: how instants are written inside keys.
+pub(crate) fn stamp(at: Instant) -> String {
+    let timestamp = Timestamp::from_millisecond(at.as_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let t = Offset::UTC.to_datetime(timestamp);
+    format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}{:03}",
+        t.year(),
+        t.month(),
+        t.day(),
+        t.hour(),
+        t.minute(),
+        t.second(),
+        t.millisecond()
+    )
+}
+
+pub(crate) fn parse_stamp(text: &str) -> Option<Instant> {
+    if text.len() != STAMP || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let local = DateTime::new(
+        text[0..4].parse().ok()?,
+        text[4..6].parse().ok()?,
+        text[6..8].parse().ok()?,
+        text[8..10].parse().ok()?,
+        text[10..12].parse().ok()?,
+        text[12..14].parse().ok()?,
+        text[14..17].parse::<i32>().ok()? * 1_000_000,
+    );
+    let at = TimeZone::UTC.to_timestamp(local.ok()?).ok()?;
+    Some(Instant::from_ms(at.as_millisecond()))
+}
+
+fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
+    let (stamp, rest) = text.split_once('-')?;
+    let (job, tail) = rest.rsplit_once('-')?;
+    let digits = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+    let (attempt, mark) = tail.split_at(digits);
+    let attempt: u32 = attempt.parse().ok().filter(|a| (1..=MAX_ATTEMPT).contains(a))?;
+    let canonical = !tail.starts_with('0');
+    let marked = mark.is_empty()
+        || (mark.len() == 9
+            && mark.starts_with('m')
+            && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+    (canonical && marked).then_some((stamp, job, attempt, mark))
+}
+
+impl FromStr for RunId {
+    type Err = RunIdError;
+    fn from_str(text: &str) -> Result<Self, RunIdError> {
+        let valid = text.is_ascii()
+            && split(text)
+                .is_some_and(|(stamp, job, _, _)| parse_stamp(stamp).is_some() && JobId::new(job).is_ok());
+        if valid { Ok(Self(text.into())) } else { Err(RunIdError(text.chars().take(80).collect())) }
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = RunIdError;
+    fn try_from(text: String) -> Result<Self, RunIdError> {
+        text.parse()
+    }
+}
+impl From<RunId> for String {
+    fn from(id: RunId) -> String {
+        id.0.as_ref().to_owned()
+    }
+}
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_longest_id_fits_the_published_column() {
+        let job = JobId::new("j".repeat(32)).expect("valid");
+        let key = RequestKey::new("k".repeat(63)).expect("valid");
+        let id = RunId::manual(&job, Instant::from_ms(i64::MAX), &key).with_attempt(MAX_ATTEMPT);
+        assert!(id.as_str().len() <= 64, "{id}");
+        assert_eq!(id.as_str().parse::<RunId>().as_ref(), Ok(&id));
+        assert!(id.is_manual());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "-",
+            "20261121",
+            "20261121000000000-a-0",
+            "20261121000000000-a-01",
+            "20261321000000000-a-1",
+            "20261121000000000--1",
+            "20261121000000000-a/b-1",
+            "20261121000000000-a-1x",
+            "20261121000000000-a-1000",
+            "2026112100000000é-a-1",
+        ] {
+            assert!(text.parse::<RunId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_went_in_comes_out(job in "[A-Za-z0-9][A-Za-z0-9._-]{0,31}", ms in 0_i64..4_000_000_000_000, attempt in 1_u32..=999) {
+            let job = JobId::new(job).expect("valid");
+            let id = RunId::scheduled(&job, Instant::from_ms(ms), attempt);
+            let read: RunId = id.as_str().parse().map_err(|e: RunIdError| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!((read.job(), read.attempt(), read.at().as_ms(), read.is_manual()), (job.as_str(), attempt, ms, false));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            let _ = text.parse::<RunId>();
+        }
+
+        #[test]
+        fn ids_sort_by_time(a in 0_i64..4_000_000_000_000, b in 0_i64..4_000_000_000_000) {
+            let job = JobId::new("j").expect("valid");
+            let id = |ms| RunId::scheduled(&job, Instant::from_ms(ms), 1);
+            prop_assert_eq!(id(a).cmp(&id(b)), a.cmp(&b));
+        }
+    }
+}
