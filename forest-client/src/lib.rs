@@ -1,1 +1,60 @@
-//! Skeleton.
+//! Forest's worker SDK: execute the runs that a Forest cluster schedules.
+//!
+//! A worker belongs to a *group* and serves *targets*, each with a handler. It opens no port: it registers
+//! in etcd, finds there the runs it was given, claims them, executes them, and writes back how they ended.
+//!
+//! ```no_run
+//! use forest_client::{JobContext, Worker};
+//!
+//! async fn greet(ctx: JobContext, name: Option<String>) -> Result<String, std::io::Error> {
+//!     Ok(format!("Hello {}, it is {}", name.unwrap_or("world".into()), ctx.scheduled_at()))
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), forest_client::Error> {
+//!     Worker::builder("examples").etcd(["http://127.0.0.1:2379"]).job("greet", greet).build()?.run().await
+//! }
+//! ```
+//!
+//! # What is promised
+//! * A run is executed **at most once**, unless its job says `on_lost = retry`. Nobody can promise exactly-once
+//!   effects outside etcd: hand [`JobContext::fencing_token`] on to what you write to.
+//! * **No result is lost** while the process lives: it is written until etcd has acknowledged it. What comes
+//!   after the server has declared the run lost is kept aside and changes nothing.
+//! * A worker that is cut off from etcd **fences itself**: before the server can give its runs to others, its
+//!   handlers are asked to stop ([`JobContext::cancelled`]), and what does not stop is dropped.
+//! * A handler's **panic** or error fails its run and nothing else.
+//! * On SIGTERM a worker **drains**: nothing new, running handlers finish, results are written.
+//!
+//! # What a handler must do
+//! Return when asked to, if it takes longer than a few seconds; and never block its thread: use
+//! `tokio::task::spawn_blocking` for what cannot wait asynchronously, because a worker whose threads are all
+//! blocked cannot keep its lease.
+#![warn(missing_docs)]
+
+mod agent;
+mod builder;
+mod claim;
+mod cluster;
+mod complete;
+mod context;
+mod error;
+mod execute;
+mod handler;
+mod inbox;
+mod registration;
+mod serving;
+mod stop;
+mod worker;
+
+pub use builder::{Builder, ENDPOINTS_VARIABLE};
+pub use context::JobContext;
+pub use error::Error;
+pub use handler::Handler;
+pub use stop::StopReason;
+pub use worker::Worker;
+
+pub use forest_etcd::{EtcdConfig, TlsConfig};
+pub use forest_proto::record::Origin;
+pub use forest_proto::time::Instant;
+pub use forest_proto::{GroupName, JobId, RunId, TargetName};

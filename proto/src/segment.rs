@@ -17,10 +17,10 @@ impl SegmentCount {
     /// What a new cluster gets.
     pub const DEFAULT: Self = Self(16);
 
-    /// 1 to 128 segments.
+    /// 1 to 64 segments.
     #[must_use]
     pub fn new(count: u16) -> Option<Self> {
-        u8::try_from(count).ok().filter(|c| (1..=128).contains(c)).map(Self)
+        u8::try_from(count).ok().filter(|c| (1..=64).contains(c)).map(Self)
     }
 
     /// The count as a number.
@@ -35,7 +35,7 @@ impl SegmentCount {
     pub fn segment_of(self, job: &JobId) -> Segment {
         let mut hasher = fnv::FnvHasher::default();
         hasher.write(job.as_str().as_bytes());
-        #[allow(clippy::cast_possible_truncation)] // The remainder is below 128.
+        #[allow(clippy::cast_possible_truncation)] // The remainder is below 64.
         Segment((hasher.finish() % u64::from(self.0)) as u8)
     }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn text_round_trips() {
-        for segment in SegmentCount::new(128).expect("valid").all() {
+        for segment in SegmentCount::new(64).expect("valid").all() {
             assert_eq!(Segment::parse(&segment.to_string()), Some(segment));
         }
         assert_eq!(Segment::parse("0A"), None);

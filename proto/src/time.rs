@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// assert_eq!(at.to_string(), "2026-11-18T11:06:40.123Z");
 /// assert_eq!("2026-11-18T12:06:40.123+01:00".parse::<Instant>().unwrap(), at);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Instant(i64);
 
 /// The last instant that can be written: the end of the year 9998. Later ones are clamped to it.

@@ -17,7 +17,7 @@ const END_OF_TIME: i16 = 9998;
 
 /// The local dates and times an expression matches. Bit `n` of a set stands for the number `n`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Calendar {
+pub(crate) struct Calendar {
     pub(super) seconds: u64,
     pub(super) minutes: u64,
     /// Bit `n` stands for the year `FIRST_YEAR + n`. Not looked at if `any_year`.
@@ -41,10 +41,10 @@ const _: () = assert!(size_of::<Calendar>() <= 64);
 type TimeOfDay = (u32, u32, u32);
 
 impl Calendar {
-    /// The first match after `from`, or at it if `inclusive`. `None`: there is none (within 48 years, which is
-    /// longer than any pattern of the Gregorian calendar takes to come round).
+    /// The first match after `from`, or at it if `inclusive`. `None`: there is none (within 48 years,
+    /// which is longer than any pattern of the Gregorian calendar takes to come round).
     #[must_use]
-    pub fn next_local(&self, from: DateTime, inclusive: bool) -> Option<DateTime> {
+    pub(crate) fn next_local(&self, from: DateTime, inclusive: bool) -> Option<DateTime> {
         let whole_second = from.subsec_nanosecond() == 0;
         let from = if inclusive && whole_second {
             from
@@ -62,7 +62,7 @@ impl Calendar {
 
     /// The number of matches in `from..to`, and the last of them. Takes steps of a month.
     #[must_use]
-    pub fn count(&self, from: DateTime, to: DateTime) -> (u64, Option<DateTime>) {
+    pub(crate) fn count(&self, from: DateTime, to: DateTime) -> (u64, Option<DateTime>) {
         if from >= to {
             return (0, None);
         }
@@ -83,7 +83,7 @@ impl Calendar {
 
     /// Whether the hour field is a star, with or without a step.
     #[must_use]
-    pub fn is_interval(&self) -> bool {
+    pub(crate) fn has_star_hour(&self) -> bool {
         self.star_hour
     }
 
@@ -93,7 +93,8 @@ impl Calendar {
 
     /// The first matching date not before `from`.
     fn next_date(&self, from: Date) -> Option<Date> {
-        let last_year = if self.any_year { from.year().saturating_add(SEARCH_YEARS) } else { LAST_YEAR.cast_signed() };
+        let last_year =
+            if self.any_year { from.year().saturating_add(SEARCH_YEARS) } else { LAST_YEAR.cast_signed() };
         let mut first = (from.month(), u32::MAX << from.day());
         for year in from.year()..=last_year.min(END_OF_TIME) {
             let (first_month, mut first_days) = first;

@@ -29,8 +29,8 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use cache::ScheduleCache;
-pub use calendar::Calendar;
-pub use cron::{CronError, CronExpr};
-pub use trigger::{REACHABLE_YEARS, Schedule, ScheduleError, normalise_original};
-pub use zone::find_zone;
+pub(crate) use cache::ScheduleCache;
+pub(crate) use calendar::Calendar;
+pub(crate) use cron::{CronError, CronExpr};
+pub(crate) use trigger::{REACHABLE_YEARS, Schedule, ScheduleError, normalise_original};
+pub(crate) use zone::find_zone;

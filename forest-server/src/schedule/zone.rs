@@ -7,8 +7,8 @@
 //! - An expression whose hour field is a star (`*`, `*/2`) means an interval: it fires whenever the clock on
 //!   the wall shows a matching time, in both passes of a fold, and nothing is made up for a gap.
 //! - Any other expression means a time of day. If that time falls into a gap, it fires once at the gap's end
-//!   ([`DstGap::NextValid`], however many of its times are in the gap) or not at all. In a fold it fires in the
-//!   first pass, or in both.
+//!   ([`DstGap::NextValid`], however many of its times are in the gap) or not at all. In a fold it fires
+//!   in the first pass, or in both.
 //!
 //! All zone data comes from the binary, never from the machine, so that all nodes compute the same instants.
 
@@ -34,7 +34,7 @@ static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bu
 
 /// The zone of an IANA name, in any case; the empty name is UTC. `None`: the database has no such zone.
 #[must_use]
-pub fn find_zone(name: &str) -> Option<TimeZone> {
+pub(crate) fn find_zone(name: &str) -> Option<TimeZone> {
     if name.is_empty() {
         return Some(TimeZone::UTC);
     }
@@ -54,6 +54,7 @@ pub(super) struct WallClock {
 
 /// A span `start..end` of epoch seconds in which the offset is constant.
 struct Piece {
+    /// `i64::MIN` if it began too long ago to repeat or leave out anything.
     start: i64,
     end: i64,
     offset: Offset,
@@ -117,32 +118,38 @@ impl WallClock {
     /// The local time from which on matches count, from the instant `from` within `piece`.
     fn first_local(&self, calendar: &Calendar, piece: &Piece, from: i64) -> Option<DateTime> {
         let shown = local(piece.offset, from)?;
-        let repeats = piece.before > piece.offset && self.fold == DstFold::First && !calendar.is_interval();
+        let repeats = piece.before > piece.offset && self.fold == DstFold::First && !calendar.has_star_hour();
         if repeats { Some(shown.max(local(piece.before, piece.start)?)) } else { Some(shown) }
     }
 
     /// Whether `piece` begins with a fire for times that the gap before it left out.
     fn fires_for_gap(&self, calendar: &Calendar, piece: &Piece) -> bool {
-        if piece.before >= piece.offset || self.gap == DstGap::Skip || calendar.is_interval() {
+        if piece.before >= piece.offset || self.gap == DstGap::Skip || calendar.has_star_hour() {
             return false;
         }
         let gap = local(piece.before, piece.start).zip(local(piece.offset, piece.start));
         gap.is_some_and(|(start, end)| calendar.next_local(start, true).is_some_and(|due| due < end))
     }
 
+    /// The piece that contains `second`. Its start is only looked for where it can still matter.
+    ///
+    /// Searches forwards, because the library's backward search passes over changes: where a zone's table
+    /// ends and its rule begins, it can answer with a change from before the table's last one.
     fn piece_at(&self, second: i64) -> Option<Piece> {
-        let at = Timestamp::from_second(second).ok()?;
-        let next = Timestamp::from_second(second + 1).ok()?;
-        let offset = self.zone.to_offset(at);
-        let end = self.zone.following(at).next().map_or(i64::MAX, |change| change.timestamp().as_second());
-        let (start, before) = match self.zone.preceding(next).next() {
-            None => (i64::MIN, offset),
-            Some(change) => {
-                let start = change.timestamp().as_second();
-                (start, self.zone.to_offset(Timestamp::from_second(start - 1).ok()?))
+        let offset = self.zone.to_offset(Timestamp::from_second(second).ok()?);
+        let mut piece = Piece { start: i64::MIN, end: i64::MAX, offset, before: offset };
+        for change in self.zone.following(Timestamp::from_second(second - MAX_OFFSET_S).ok()?) {
+            let at = change.timestamp().as_second();
+            if at > second {
+                piece.end = at;
+                break;
             }
-        };
-        Some(Piece { start, end, offset, before })
+            piece.start = at;
+        }
+        if let Some(before) = piece.start.checked_sub(1) {
+            piece.before = self.zone.to_offset(Timestamp::from_second(before).ok()?);
+        }
+        Some(piece)
     }
 }
 

@@ -164,6 +164,17 @@ pub struct Job {
 }
 
 impl Job {
+    /// The names of all fields, as they are in JSON.
+    #[rustfmt::skip]
+    pub const FIELDS: [&str; 40] = [
+        "id", "name", "group", "cron", "status", "target", "params", "mobile", "remark", "version",
+        "trigger", "time_zone", "dst_gap", "dst_fold", "starts_at", "ends_at", "jitter_ms", "calendars",
+        "misfire", "misfire_threshold_ms", "misfire_cap", "overlap", "queue_limit", "routing", "labels",
+        "shard_params", "max_attempts", "retry_delays_ms", "retry_backoff", "retry_if", "on_lost", "timeout_ms",
+        "start_deadline_ms", "priority", "max_in_flight", "after", "pause_reason", "effective_after",
+        "created_at", "updated_at",
+    ];
+
     /// A disabled job with every default.
     #[must_use]
     pub fn new(id: JobId, name: impl Into<String>, group: GroupName, target: TargetName) -> Self {
@@ -272,8 +283,33 @@ mod tests {
             overlap: Overlap::QueueAll,
             max_attempts: 4,
             effective_after: at,
+            dst_gap: DstGap::Skip,
+            dst_fold: DstFold::Both,
+            ends_at: at,
+            jitter_ms: 1,
+            calendars: vec!["holidays".into()],
+            misfire: Misfire::FireAll,
+            misfire_threshold_ms: Some(1),
+            misfire_cap: Some(1),
+            queue_limit: Some(1),
+            routing: Routing::Last,
+            retry_delays_ms: vec![1],
+            on_lost: OnLost::Retry,
+            timeout_ms: Some(1),
+            start_deadline_ms: Some(1),
+            priority: 1,
+            max_in_flight: Some(1),
+            pause_reason: "why".into(),
+            created_at: at,
+            updated_at: at,
             ..job()
         };
+        let written = serde_json::to_value(&all).expect("writes");
+        let mut names: Vec<_> = written.as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut listed = Job::FIELDS.to_vec();
+        names.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
         assert_eq!(decode::<Job>(&encode(&all)).expect("reads"), all);
     }
 

@@ -58,9 +58,12 @@ pub struct Snapshot {
     #[serde(rename = "createTime", default, deserialize_with = "lenient::text")]
     pub create_time: String,
 
-    /// The fire time, or when somebody asked.
+    /// The fire time, or when somebody asked. The epoch in what a worker of the original wrote; the run id
+    /// has it too.
+    #[serde(default)]
     pub scheduled_at: Instant,
-    /// When the run was created.
+    /// When the run was created. The epoch in what a worker of the original wrote.
+    #[serde(default)]
     pub created_at: Instant,
     /// Which attempt this is, from 1.
     #[serde(default = "one")]

@@ -24,6 +24,8 @@ pub(super) enum Flaw {
     RefreshesRevisionsOnly,
     /// A campaign that finds the key on its own lease takes it for another leader's.
     IgnoresOwnLeaderKey,
+    /// A manual run compares the cursor, and does not write it.
+    ManualRunLeavesCursor,
     OverlapIgnoresRetries,
     OverlapIgnoresUndecidedFailures,
     /// Unclaimed snapshots of a vanished client stay where they are.

@@ -33,8 +33,8 @@ pub(super) struct Etcd {
     /// `server/elect/leader`
     pub(super) leader: Option<Leadership>,
     pub(super) last_term: u8,
-    /// `server/cursor/{segment}`: how many fires are decided.
-    pub(super) cursor: u8,
+    /// `server/cursor/{segment}`
+    pub(super) cursor: Cursor,
     /// `server/jobgen/{segment}`
     pub(super) jobgen: u8,
     /// `server/conf/{job}`
@@ -46,6 +46,16 @@ pub(super) struct Etcd {
     /// The remembered answer to the manual request's idempotency key.
     pub(super) answer: bool,
     pub(super) runs: [RunKeys; ATTEMPTS],
+}
+
+/// Every transaction that starts a run of the segment which is not a retry compares this key and writes it: so
+/// of two such transactions that were made from the same view only one commits, even if the other is late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Cursor {
+    /// How many fires are decided.
+    pub(super) decided: u8,
+    /// How often it was written with the same value: a new `mod_revision` all the same.
+    pub(super) rewrites: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,7 +157,7 @@ pub(super) struct Node {
 /// What a leader last read: all at one revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct View {
-    pub(super) cursor: u8,
+    pub(super) cursor: Cursor,
     pub(super) jobgen: u8,
     pub(super) confs: [Conf; 2],
     /// A run of `report` is not finished: overlap is to be refused.
@@ -183,7 +193,7 @@ pub(super) struct Admin {
 }
 
 /// How often each fault or outside event may still happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
     pub(super) leader_expiry: u8,
     pub(super) client_expiry: u8,
@@ -196,6 +206,21 @@ pub(super) struct Budget {
     pub(super) cancel: u8,
     /// The leader finds no client with a free slot.
     pub(super) no_slot: u8,
+}
+
+impl Budget {
+    pub(super) const NONE: Budget = Budget {
+        leader_expiry: 0,
+        client_expiry: 0,
+        ambiguous: 0,
+        client_crash: 0,
+        node_crash: 0,
+        edit: 0,
+        create: 0,
+        manual: 0,
+        cancel: 0,
+        no_slot: 0,
+    };
 }
 
 /// What has ever happened: read by the invariants, by no process.
@@ -217,7 +242,7 @@ impl World {
             etcd: Etcd {
                 leader: None,
                 last_term: 0,
-                cursor: 0,
+                cursor: Cursor::default(),
                 jobgen: 0,
                 confs: [Conf { version: 1, enabled: true }, Conf::default()],
                 registered: [true; 2],

@@ -1,0 +1,83 @@
+# What people and CI run. Everything is built for the whole workspace at once, and with the tests' own
+# dependencies: cargo then chooses one set of features, and no crate is built twice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Built from source once and kept apart from the build; `make check` takes one on PATH if there is one.
+CARGO_DENY_VERSION := 0.20.2
+TOOLS := $(TARGET)/tools
+# How far the protocol's model is searched by `make model-long`, in states.
+MODEL_STATES ?= 28000000
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+	  | while IFS='|' read -r target what; do printf '  make %-16s %s\n' "$$target" "$$what"; done
+
+.PHONY: deps
+deps: ## Install what building and testing needs (protoc, etcd, MariaDB), if it is missing
+	@deploy/install-deps.sh
+
+.PHONY: build
+build: ## Build every program and test, for development
+	$(CARGO) build --workspace --all-targets --locked
+
+.PHONY: check
+check: lint deny ## Check format, lints, documentation, licences and banned crates
+
+.PHONY: lint
+lint: ## Check format, lints and documentation
+	@echo "== format, lints, documentation"
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+.PHONY: deny
+deny: $(TOOLS)/cargo-deny ## Check licences, banned crates and sources
+	@echo "== licences, banned crates, sources (deny.toml)"
+	$(TOOLS)/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+
+.PHONY: advisories
+advisories: $(TOOLS)/cargo-deny ## Look for known vulnerabilities; fetches the advisory database from GitHub
+	$(TOOLS)/cargo-deny --locked check advisories
+
+# A link to the one on PATH, or a build of our own: two to three minutes of processor time.
+$(TOOLS)/cargo-deny:
+	@mkdir -p $(TOOLS)
+	@if found=$$(command -v cargo-deny); then echo "== cargo-deny is $$found"; ln -sf "$$found" $@; else \
+	  echo "== cargo-deny is not installed: building $(CARGO_DENY_VERSION) into $(TOOLS)"; \
+	  CARGO_TARGET_DIR=$(TOOLS)/build $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS); \
+	  rm -rf $(TOOLS)/build; ln -sf bin/cargo-deny $@; fi
+
+.PHONY: test
+test: deps build ## Run all tests, also those with real etcd and MariaDB servers
+	@echo "== all tests"
+	$(CARGO) test --workspace --locked
+
+.PHONY: test-fast
+test-fast: ## Run the unit tests that need no server
+	@echo "== unit tests"
+	$(CARGO) test --workspace --lib --bins --locked -- --skip services:: --skip proxy::tests::
+
+.PHONY: model-long
+model-long: ## Search the protocol's model far: a good while, and several GB of memory
+	FOREST_MODEL_STATES=$(MODEL_STATES) $(CARGO) test --workspace --release --locked --test suite protocol_model -- --nocapture
+
+.PHONY: demo
+demo: deps ## Show a cluster at work, losing its leader and a worker
+	$(CARGO) build --workspace --release --bins --locked
+	$(CARGO) run --release --locked --bin demo
+
+.PHONY: bench
+bench: deps ## Measure a cluster on this machine
+	$(CARGO) build --workspace --release --bins --locked
+	$(CARGO) run --release --locked --bin bench
+
+.PHONY: clean-test-data
+clean-test-data: ## Remove the folders that interrupted tests left behind
+	rm -rf $(TARGET)/test-data

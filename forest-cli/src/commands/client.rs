@@ -1,0 +1,86 @@
+//! `client`: the worker processes.
+
+use forest_proto::admin::v1 as api;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::args::ClientCommand;
+use crate::connect::Client;
+use crate::error::Failure;
+use crate::output::{List, instant_json};
+use crate::paging::collect;
+
+pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Result<(), Failure> {
+    let ClientCommand::List(args) = command;
+    let listed = collect(args.paging, async |page_size, page_token| {
+        let request = api::ListClientsRequest { group: args.group.clone(), page_size, page_token };
+        let call = async |mut client: Client| client.list_clients(request.clone()).await;
+        let page = context.api.read("list the clients", call).await?;
+        Ok((page.clients, page.next_page_token))
+    });
+    let listed = listed.await?;
+    let list = List {
+        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE"],
+        row: &row,
+        json: &to_json,
+    };
+    context.view.list(context.console, "clients", &listed, &list)
+}
+
+fn row(client: &api::Client) -> Vec<String> {
+    let busy = client.queued + client.running;
+    vec![
+        client.id.clone(),
+        client.group.clone(),
+        client.address.clone(),
+        format!("{busy}/{}", client.capacity),
+        if client.any_target { "any".to_owned() } else { client.targets.join(", ") },
+        if client.draining { "draining" } else { "ready" }.to_owned(),
+    ]
+}
+
+fn to_json(client: &api::Client) -> Value {
+    json!({
+        "id": client.id,
+        "name": client.name,
+        "group": client.group,
+        "address": client.address,
+        "version": client.version,
+        "capacity": client.capacity,
+        "queued": client.queued,
+        "running": client.running,
+        "targets": client.targets,
+        "any_target": client.any_target,
+        "draining": client.draining,
+        "started_at": instant_json(client.started_at),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::fake::Fake;
+
+    #[tokio::test]
+    async fn clients_as_a_table() {
+        let fake = Fake::start().await;
+        let expected = "\
+CLIENT    GROUP  ADDRESS   BUSY  TARGETS    STATE
+w1-7f3a9  trade  10.0.0.1  3/16  bill, tax  ready
+w2        trade            0/1   any        draining
+";
+        assert_eq!(fake.cli(&["client", "list"]).await.stdout, expected);
+    }
+
+    #[tokio::test]
+    async fn clients_as_json() {
+        let fake = Fake::start().await;
+        let json = fake.cli(&["client", "list", "--group", "trade", "-o", "json"]).await.json();
+        assert_eq!((&json["more"], &json["clients"][0]["targets"]), (&json!(false), &json!(["bill", "tax"])));
+        assert_eq!(json["clients"][0]["started_at"], "2026-11-18T11:06:40.000Z");
+        assert_eq!(json["clients"][1]["started_at"], Value::Null);
+        let none = fake.cli(&["client", "list", "--group", "other", "-o", "json"]).await.json();
+        assert_eq!(none["clients"], json!([]), "the group is passed on");
+    }
+}

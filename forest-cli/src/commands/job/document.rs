@@ -1,0 +1,251 @@
+//! From flags and files to the JSON document of a job, or to a patch of one.
+//!
+//! Field names and units are those of `forest_proto::record::Job`. Whether values make sense is for the
+//! server to say.
+
+use forest_proto::record::MAX_PARAMS;
+use serde_json::{Map, Value, json};
+
+use crate::args::{JobFlags, ParamsFlags};
+use crate::console::Console;
+use crate::error::Failure;
+
+/// A document is mostly its parameters; more than this is a mistake.
+const MAX_DOCUMENT: usize = 1 << 20;
+
+/// What only the server writes. A document that was read with `job get` has them.
+const SERVERS_OWN: [&str; 5] = ["id", "version", "created_at", "updated_at", "effective_after"];
+
+const ENABLED: u8 = 1;
+const DISABLED: u8 = 2;
+
+/// The document of a job to add.
+pub(super) fn new_job(flags: JobFlags, console: &mut Console) -> Result<String, Failure> {
+    let mut fields = fields(flags, console)?;
+    for name in SERVERS_OWN {
+        fields.remove(name);
+    }
+    let has = |name: &str| fields.get(name).is_some_and(|value| *value != json!(""));
+    let mut missing: Vec<String> = ["name", "group", "target"]
+        .iter()
+        .filter(|name| !has(name))
+        .map(|name| format!("--{name}"))
+        .collect();
+    if !has("cron") && !has("trigger") {
+        missing.push("--cron or --every".to_owned());
+    }
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return Err(Failure::usage(format!("a new job needs {missing} (or a document with -f)")));
+    }
+    fields.entry("status").or_insert(ENABLED.into());
+    Ok(Value::Object(fields).to_string())
+}
+
+/// Changed fields, with what the document said about the job they were read from.
+#[derive(Debug)]
+pub(super) struct Change {
+    patch: Map<String, Value>,
+    id: Option<Value>,
+    version: Option<u64>,
+}
+
+/// What flags and file change.
+pub(super) fn change(flags: JobFlags, console: &mut Console) -> Result<Change, Failure> {
+    let mut patch = fields(flags, console)?;
+    let id = patch.get("id").cloned();
+    let version = patch.get("version").and_then(Value::as_u64);
+    for name in SERVERS_OWN {
+        patch.remove(name);
+    }
+    if patch.is_empty() {
+        return Err(Failure::usage("nothing to change: give a flag such as --cron, or a document with -f"));
+    }
+    Ok(Change { patch, id, version })
+}
+
+impl Change {
+    /// The patch, and the version that it was made from if known. Refuses the document of another job.
+    pub(super) fn for_job(self, id: &str) -> Result<(String, Option<u64>), Failure> {
+        match self.id {
+            Some(other) if other != id => {
+                Err(Failure::usage(format!("the document is that of job {other}, not of {id}")))
+            }
+            _ => Ok((Value::Object(self.patch).to_string(), self.version)),
+        }
+    }
+}
+
+/// The parameters that flags or a file give, if any.
+pub(super) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
+    match flags.params_file {
+        Some(path) => console.read_text(&path, MAX_PARAMS).map(Some),
+        None => Ok(flags.params),
+    }
+}
+
+fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, Failure> {
+    if flags.file.as_deref() == Some("-") && flags.params.params_file.as_deref() == Some("-") {
+        return Err(Failure::usage("only one of --file and --params-file can be read from stdin"));
+    }
+    let mut fields = match &flags.file {
+        Some(path) => object(path, console)?,
+        None => Map::new(),
+    };
+    let cron = flags.cron.or(flags.every.map(|every| format!("@every {every}")));
+    let given = [
+        ("name", flags.name.map(Value::from)),
+        ("group", flags.group.map(Value::from)),
+        ("target", flags.target.map(Value::from)),
+        ("cron", cron.map(Value::from)),
+        ("time_zone", flags.time_zone.map(Value::from)),
+        ("dst_gap", flags.dst_gap.map(Value::from)),
+        ("dst_fold", flags.dst_fold.map(Value::from)),
+        ("params", params(flags.params, console)?.map(Value::from)),
+        ("overlap", flags.overlap.map(Value::from)),
+        ("misfire", flags.misfire.map(Value::from)),
+        ("misfire_threshold_ms", flags.misfire_threshold.map(Value::from)),
+        ("max_attempts", flags.max_attempts.map(Value::from)),
+        ("retry_delays_ms", flags.retry_delays.map(Value::from)),
+        ("on_lost", flags.on_lost.map(Value::from)),
+        ("start_deadline_ms", flags.start_deadline.map(Value::from)),
+        ("status", flags.disabled.then_some(DISABLED.into())),
+        ("remark", flags.remark.map(Value::from)),
+    ];
+    for (name, value) in given {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    Ok(fields)
+}
+
+fn object(path: &str, console: &mut Console) -> Result<Map<String, Value>, Failure> {
+    let text = console.read_text(path, MAX_DOCUMENT)?;
+    let parsed = serde_json::from_str::<Map<String, Value>>(&text);
+    parsed.map_err(|error| Failure::usage(format!("{path:?} is not a JSON object: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::DEFAULT_WIDTH;
+    use crate::error::Exit;
+
+    fn console(stdin: &'static str) -> Console {
+        Console {
+            stdin: Box::new(stdin.as_bytes()),
+            stdout: Box::new(std::io::sink()),
+            stderr: Box::new(std::io::sink()),
+            interactive: false,
+            width: DEFAULT_WIDTH,
+        }
+    }
+
+    fn flags() -> JobFlags {
+        let text = |text: &str| Some(text.to_owned());
+        JobFlags { name: text("bill"), group: text("trade"), target: text("bill"), ..JobFlags::default() }
+    }
+
+    fn from_stdin() -> JobFlags {
+        JobFlags { file: Some("-".to_owned()), ..JobFlags::default() }
+    }
+
+    fn json(text: Result<String, Failure>) -> Value {
+        serde_json::from_str(&text.expect("accepted")).expect("JSON")
+    }
+
+    #[test]
+    fn flags_become_the_fields_of_the_record() {
+        let all = JobFlags {
+            every: Some("90s".to_owned()),
+            params: ParamsFlags { params: Some(String::new()), params_file: None },
+            misfire_threshold: Some(5_000),
+            max_attempts: Some(3),
+            retry_delays: Some(vec![60_000, 300_000]),
+            start_deadline: Some(1_000),
+            overlap: Some("allow".to_owned()),
+            on_lost: Some("retry".to_owned()),
+            disabled: true,
+            ..flags()
+        };
+        let document = json(new_job(all, &mut console("")));
+        let expected = json!({
+            "name": "bill", "group": "trade", "target": "bill", "cron": "@every 90s", "params": "",
+            "misfire_threshold_ms": 5000, "max_attempts": 3, "retry_delays_ms": [60000, 300000],
+            "start_deadline_ms": 1000, "overlap": "allow", "on_lost": "retry", "status": 2,
+        });
+        assert_eq!(document, expected);
+    }
+
+    #[test]
+    fn what_is_sent_reads_as_the_record() {
+        let flags = JobFlags {
+            cron: Some("0 0 2 * * ?".to_owned()),
+            dst_fold: Some("both".to_owned()),
+            misfire: Some("fire_once".to_owned()),
+            ..flags()
+        };
+        let mut document = json(new_job(flags, &mut console("")));
+        document["id"] = "1".into();
+        let job: forest_proto::record::Job = serde_json::from_value(document).expect("a job");
+        assert!(job.is_enabled());
+        assert_eq!(job.dst_fold, forest_proto::record::DstFold::Both);
+        assert_eq!(job.misfire, forest_proto::record::Misfire::FireOnce);
+    }
+
+    #[test]
+    fn a_new_job_must_say_what_it_is() {
+        let failure = new_job(JobFlags::default(), &mut console("")).expect_err("says nothing");
+        let expected = "a new job needs --name, --group, --target, --cron or --every (or a document with -f)";
+        assert_eq!((failure.exit, failure.to_string().as_str()), (Exit::Usage, expected));
+        let failure = new_job(flags(), &mut console("")).expect_err("has no schedule");
+        assert!(failure.to_string().starts_with("a new job needs --cron or --every"));
+    }
+
+    #[test]
+    fn a_document_that_was_read_can_be_added_again() {
+        let read = r#"{"id":"7","version":3,"created_at":"2026-11-18T11:06:40Z","name":"a","group":"g",
+            "target":"t","cron":"@daily","status":2,"labels":{"zone":"a"}}"#;
+        let flags = JobFlags { name: Some("b".to_owned()), ..from_stdin() };
+        let expected = json!({
+            "name": "b", "group": "g", "target": "t", "cron": "@daily", "status": 2, "labels": { "zone": "a" },
+        });
+        assert_eq!(json(new_job(flags, &mut console(read))), expected);
+    }
+
+    #[test]
+    fn a_patch_has_only_what_was_given() {
+        let flags = JobFlags { remark: Some("x".to_owned()), ..from_stdin() };
+        let change = change(flags, &mut console(r#"{"start_deadline_ms":null}"#)).expect("changes");
+        let (patch, version) = change.for_job("7").expect("accepted");
+        assert_eq!((patch.as_str(), version), (r#"{"remark":"x","start_deadline_ms":null}"#, None));
+    }
+
+    #[test]
+    fn a_document_that_was_read_guards_its_own_edit() {
+        let change = || {
+            let read = r#"{"id":"7","version":3,"cron":"@daily"}"#;
+            change(from_stdin(), &mut console(read)).expect("changes")
+        };
+        assert_eq!(change().for_job("7").expect("its own"), (r#"{"cron":"@daily"}"#.to_owned(), Some(3)));
+        let failure = change().for_job("8").expect_err("another job's");
+        assert_eq!(failure.to_string(), "the document is that of job \"7\", not of 8");
+    }
+
+    #[test]
+    fn wrong_files_are_usage_errors() {
+        let check = |stdin, part: &str| {
+            let failure = change(from_stdin(), &mut console(stdin)).expect_err(stdin);
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.to_string().contains(part), "{failure}");
+        };
+        check("{", "\"-\" is not a JSON object: EOF while parsing");
+        check("[]", "is not a JSON object");
+        check("{}", "nothing to change");
+        check(r#"{"version":3}"#, "nothing to change");
+        let params = ParamsFlags { params: None, params_file: Some("-".to_owned()) };
+        let both = change(JobFlags { params, ..from_stdin() }, &mut console("{}")).expect_err("both");
+        assert!(both.to_string().contains("only one of"));
+    }
+}

@@ -1,0 +1,237 @@
+//! `run`: runs, live and finished.
+
+use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Run};
+use serde_json::{Value, json};
+
+use super::{Context, job};
+use crate::args::{Format, ListRuns, RunCommand, instant_ms};
+use crate::clock;
+use crate::connect::{Api, Client};
+use crate::error::Failure;
+use crate::output::{Field, List, View, field, instant_json, or_dash, span};
+use crate::paging::collect;
+
+pub(super) async fn run(context: &mut Context<'_>, command: RunCommand) -> Result<(), Failure> {
+    match command {
+        RunCommand::List(args) => list(context, args).await,
+        RunCommand::Get { run } => {
+            let run = get(&mut context.api, run).await?;
+            context.view.show(context.console, &to_json(&run), fields(&context.view, &run))
+        }
+        RunCommand::Cancel { run } => cancel(context, run).await,
+    }
+}
+
+async fn cancel(context: &mut Context<'_>, id: String) -> Result<(), Failure> {
+    let request = CancelRunRequest { id };
+    let call = async |mut client: Client| client.cancel_run(request.clone()).await;
+    context.api.write("cancel the run", call).await?;
+    match context.view.format {
+        Format::Json => {
+            let json = json!({ "cancel_requested": { "run": request.id } });
+            context.view.show(context.console, &json, Vec::new())
+        }
+        Format::Table => {
+            context.console.note(&format!("run {} was asked to stop, see `run get`", request.id));
+            Ok(())
+        }
+    }
+}
+
+pub(super) async fn get(api: &mut Api, id: String) -> Result<Run, Failure> {
+    let request = GetRunRequest { id };
+    api.read("get the run", async |mut client: Client| client.get_run(request.clone()).await).await
+}
+
+async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> {
+    let since = match &args.since {
+        Some(text) => instant_ms(text, clock::now(), &context.view.zone)
+            .map_err(|why| Failure::usage(format!("--since: {why}")))?,
+        None => 0,
+    };
+    let job_id = match &args.job {
+        Some(name) => job::find(&mut context.api, name).await?.id,
+        None => String::new(),
+    };
+    let filter = ListRunsRequest {
+        group: args.group,
+        job_id,
+        client: args.client,
+        outcome: args.outcome,
+        since,
+        live_only: args.live,
+        ..ListRunsRequest::default()
+    };
+    let listed = collect(args.paging, async |page_size, page_token| {
+        let request = ListRunsRequest { page_size, page_token, ..filter.clone() };
+        let call = async |mut client: Client| client.list_runs(request.clone()).await;
+        let page = context.api.read("list the runs", call).await?;
+        Ok(([page.live, page.runs].concat(), page.next_page_token))
+    });
+    let listed = listed.await?;
+    let view = &context.view;
+    let row = |run: &Run| {
+        let took =
+            if run.finished_at == 0 { String::new() } else { format!(" in {}", span(run.duration_ms)) };
+        let state = format!("{}{took}", state(run));
+        vec![run.id.clone(), run.job_name.clone(), view.second(run.created_at), state]
+    };
+    let list = List { header: &["RUN", "JOB", "CREATED", "STATE"], row: &row, json: &to_json };
+    view.list(context.console, "runs", &listed, &list)
+}
+
+/// How a run is in one word: a finished one by its outcome.
+pub(super) fn state(run: &Run) -> &str {
+    if run.outcome.is_empty() { &run.state } else { &run.outcome }
+}
+
+pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
+    let cut = if run.result_truncated { " (cut)" } else { "" };
+    let mut fields = vec![
+        field("id", run.id.as_str()),
+        field("job", format!("{} ({})", run.job_name, run.job_id)),
+        field("group", run.group.as_str()),
+        field("target", run.target.as_str()),
+        field("state", state(run)),
+        field("attempt", format!("{} of {}", run.attempt, run.max_attempts)),
+        field("origin", run.origin.as_str()),
+        field("client", or_dash(&run.client)),
+        field("scheduled", view.instant(run.scheduled_at)),
+        field("created", view.instant(run.created_at)),
+        field("started", view.instant(run.started_at)),
+        field("finished", view.instant(run.finished_at)),
+        field("took", if run.finished_at == 0 { "-".to_owned() } else { span(run.duration_ms) }),
+        field("fencing token", run.fencing_token.to_string()),
+        field("created by", format!("{} (term {})", run.node, run.term)),
+    ];
+    if run.missed_fires > 0 {
+        fields.push(field("missed fires", run.missed_fires.to_string()));
+    }
+    fields.push(field("params", run.params.as_str()));
+    fields.push(field(&format!("result{cut}"), run.result.as_str()));
+    fields
+}
+
+pub(super) fn to_json(run: &Run) -> Value {
+    json!({
+        "id": run.id,
+        "job_id": run.job_id,
+        "job_name": run.job_name,
+        "group": run.group,
+        "target": run.target,
+        "client": run.client,
+        "state": run.state,
+        "outcome": run.outcome,
+        "scheduled_at": instant_json(run.scheduled_at),
+        "created_at": instant_json(run.created_at),
+        "started_at": instant_json(run.started_at),
+        "finished_at": instant_json(run.finished_at),
+        "duration_ms": run.duration_ms,
+        "attempt": run.attempt,
+        "max_attempts": run.max_attempts,
+        "origin": run.origin,
+        "params": run.params,
+        "result": run.result,
+        "fencing_token": run.fencing_token,
+        "node": run.node,
+        "term": run.term,
+        "missed_fires": run.missed_fires,
+        "result_truncated": run.result_truncated,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::error::Exit;
+    use crate::fake::Fake;
+
+    #[tokio::test]
+    async fn live_runs_come_first() {
+        let fake = Fake::start().await;
+        let expected = "\
+RUN                     JOB   CREATED                 STATE
+20261118110640000-10-1  bill  2026-11-18 11:06:40+00  pending
+20261118110640000-11-1  bill  2026-11-18 11:06:40+00  failed in 1.5s
+";
+        assert_eq!(fake.cli(&["run", "list"]).await.stdout, expected);
+        let live = fake.cli(&["run", "list", "--live", "-o", "json"]).await.json();
+        assert_eq!(live["runs"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[tokio::test]
+    async fn filters_are_passed_on() {
+        let fake = Fake::start().await;
+        fake.add_job("10", "bill");
+        let line =
+            ["run", "list", "--job", "bill", "--outcome", "failed", "--client", "w1", "--group", "trade"];
+        let line = [&line[..], &["--since", "2026-11-18 12:06:40", "--time", "Europe/Paris"]].concat();
+        assert_eq!(fake.cli(&line).await.exit, Exit::Ok);
+        let asked = fake.state().runs_asked.clone().expect("was asked");
+        let filter =
+            (asked.job_id.as_str(), asked.outcome.as_str(), asked.client.as_str(), asked.group.as_str());
+        assert_eq!(filter, ("10", "failed", "w1", "trade"));
+        assert_eq!((asked.since, asked.live_only, asked.page_size), (1_795_000_000_000, false, 50));
+        let wrong = fake.cli(&["run", "list", "--since", "yesterday"]).await;
+        assert_eq!(wrong.exit, Exit::Usage);
+        assert!(
+            wrong.stderr.starts_with("forest-cli: --since: \"yesterday\" is neither"),
+            "{}",
+            wrong.stderr
+        );
+    }
+
+    #[tokio::test]
+    async fn a_run_with_all_it_has() {
+        let fake = Fake::start().await;
+        let expected = "\
+id             20261118110640000-11-1
+job            bill (11)
+group          trade
+target         bill
+state          failed
+attempt        1 of 3
+origin         schedule
+client         w1-7f3a9
+scheduled      2026-11-18 11:06:40+00
+created        2026-11-18 11:06:40+00
+started        2026-11-18 11:06:40.120+00
+finished       2026-11-18 11:06:41.620+00
+took           1.5s
+fencing token  77
+created by     n1 (term 42)
+params         {}
+result         line one
+               line two
+";
+        assert_eq!(fake.cli(&["run", "get", "20261118110640000-11-1"]).await.stdout, expected);
+        let json = fake.cli(&["run", "get", "20261118110640000-11-1", "-o", "json"]).await.json();
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(23));
+        assert_eq!((&json["state"], &json["outcome"]), (&json!("finished"), &json!("failed")));
+        assert_eq!(json["started_at"], "2026-11-18T11:06:40.120Z");
+        let pending = fake.cli(&["run", "get", "20261118110640000-10-1", "-o", "json"]).await.json();
+        assert_eq!((&pending["started_at"], &pending["outcome"]), (&Value::Null, &json!("")));
+    }
+
+    #[tokio::test]
+    async fn cancelling_asks_and_says_so() {
+        let fake = Fake::start().await;
+        let id = "20261118110640000-10-1";
+        let asked = fake.cli(&["run", "cancel", id]).await;
+        assert_eq!((asked.exit, asked.stdout.as_str()), (Exit::Ok, ""));
+        assert_eq!(asked.stderr, format!("forest-cli: run {id} was asked to stop, see `run get`\n"));
+        let json = fake.cli(&["run", "cancel", id, "-o", "json"]).await.json();
+        assert_eq!(json, json!({ "cancel_requested": { "run": id } }));
+        assert_eq!(fake.state().cancelled, [id, id]);
+        assert_eq!(fake.cli(&["run", "cancel", "x"]).await.exit, Exit::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_not_there() {
+        let fake = Fake::start().await;
+        let ran = fake.cli(&["run", "get", "x"]).await;
+        assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::NotFound, ""));
+        assert_eq!(ran.stderr, "forest-cli: cannot get the run: no run x\n");
+    }
+}

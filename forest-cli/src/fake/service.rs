@@ -1,0 +1,336 @@
+//! The fake server: it keeps groups and jobs in memory, remembers what it was asked and answers
+//! everything else with fixed data.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forest_proto::admin::v1::admin_server::Admin;
+use forest_proto::admin::v1::*;
+use serde_json::{Map, Value};
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::State;
+
+/// 2026-11-18T11:06:40Z
+const T0: i64 = 1_795_000_000_000;
+const HOUR: i64 = 3_600_000;
+
+pub(super) struct Service(pub(super) Arc<Mutex<State>>);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn answer<T>(message: T) -> Answer<T> {
+    Ok(Response::new(message))
+}
+
+fn refusal(code: Code, message: impl Into<String>, reason: &str) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, "forest", HashMap::new()))
+}
+
+fn page<T: Clone>(all: &[T], size: u32, token: &str, max: usize) -> (Vec<T>, String) {
+    let from: usize = token.parse().unwrap_or(0);
+    let to = all.len().min(from + (size as usize).min(max));
+    (all[from..to].to_vec(), if to < all.len() { to.to_string() } else { String::new() })
+}
+
+fn job(document: &Map<String, Value>) -> Job {
+    Job {
+        document: Value::Object(document.clone()).to_string(),
+        revision: 101,
+        next_fire_at: if document["status"] == 1 { T0 } else { 0 },
+        notes: document.get("time_zone").map(|_| "a note".to_owned()).into_iter().collect(),
+    }
+}
+
+fn runs() -> (Run, Run) {
+    let live = Run {
+        id: "20261118110640000-10-1".into(),
+        job_id: "10".into(),
+        job_name: "bill".into(),
+        group: "trade".into(),
+        target: "bill".into(),
+        state: "pending".into(),
+        scheduled_at: T0,
+        created_at: T0,
+        attempt: 1,
+        max_attempts: 3,
+        origin: "schedule".into(),
+        params: "{}".into(),
+        node: "n1".into(),
+        term: 42,
+        ..Run::default()
+    };
+    let finished = Run {
+        id: "20261118110640000-11-1".into(),
+        job_id: "11".into(),
+        client: "w1-7f3a9".into(),
+        state: "finished".into(),
+        outcome: "failed".into(),
+        started_at: T0 + 120,
+        finished_at: T0 + 1620,
+        duration_ms: 1500,
+        result: "line one\nline two".into(),
+        fencing_token: 77,
+        ..live.clone()
+    };
+    (live, finished)
+}
+
+impl Service {
+    fn state(&self) -> Result<MutexGuard<'_, State>, Status> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.calls += 1;
+        match &state.refuse_all {
+            Some(status) => Err(status.clone()),
+            None => Ok(state),
+        }
+    }
+}
+
+fn find<'a>(state: &'a mut State, id: &str) -> Result<&'a mut Map<String, Value>, Status> {
+    let found = state.jobs.iter_mut().find(|job| job["id"] == id);
+    found.ok_or_else(|| Status::not_found(format!("no job {id}")))
+}
+
+#[tonic::async_trait]
+impl Admin for Service {
+    async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Answer<Cluster> {
+        drop(self.state()?);
+        answer(Cluster {
+            version: "0.1.0".into(),
+            node: "n1".into(),
+            leader: "n1".into(),
+            term: 42,
+            segments: 16,
+            jobs: 3,
+            enabled_jobs: 2,
+            groups: 1,
+            clients: 2,
+            runs_pending: 1,
+            runs_running: 4,
+            oldest_pending_ms: 90_000,
+            etcd_version: "3.4.23".into(),
+            history_available: true,
+            max_clock_skew_ms: 12,
+            ..Cluster::default()
+        })
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
+        let node = |n: u8, leader, clock_skew_ms| Node {
+            id: format!("n{n}"),
+            address: format!("10.0.0.{n}:2856"),
+            version: "0.1.0".into(),
+            leader,
+            started_at: T0,
+            clock_skew_ms,
+        };
+        answer(ListNodesResponse { nodes: vec![node(1, true, 0), node(2, false, -12)] })
+    }
+
+    async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {
+        let AddGroupRequest { name, remark } = request.into_inner();
+        let mut state = self.state()?;
+        if state.groups.iter().any(|group| group.name == name) {
+            return Err(refusal(Code::AlreadyExists, format!("group {name} exists"), "GROUP_EXISTS"));
+        }
+        state.groups.push(Group { name, remark, ..Group::default() });
+        answer(state.groups.last().cloned().unwrap_or_default())
+    }
+
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Answer<Group> {
+        let name = request.into_inner().name;
+        let found = self.state()?.groups.iter().find(|group| group.name == name).cloned();
+        answer(found.ok_or_else(|| Status::not_found(format!("no group {name}")))?)
+    }
+
+    async fn list_groups(&self, request: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
+        let request = request.into_inner();
+        let state = self.state()?;
+        let (groups, next_page_token) =
+            page(&state.groups, request.page_size, &request.page_token, state.max_page);
+        answer(ListGroupsResponse { groups, next_page_token })
+    }
+
+    async fn delete_group(&self, request: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
+        let name = request.into_inner().name;
+        let mut state = self.state()?;
+        let Some(at) = state.groups.iter().position(|group| group.name == name) else {
+            return Err(Status::not_found(format!("no group {name}")));
+        };
+        let jobs = state.groups[at].jobs;
+        if jobs > 0 {
+            let message = format!("group {name} still has {jobs} jobs: remove them first");
+            return Err(refusal(Code::FailedPrecondition, message, "GROUP_IN_USE"));
+        }
+        state.groups.remove(at);
+        answer(DeleteGroupResponse {})
+    }
+
+    async fn add_job(&self, request: Request<AddJobRequest>) -> Answer<Job> {
+        let mut document: Map<String, Value> =
+            serde_json::from_str(&request.into_inner().document).expect("an object");
+        if document.get("time_zone").is_some_and(|zone| zone == "Mars") {
+            let details = ErrorDetails::with_bad_request_violation("time_zone", "no such zone");
+            return Err(Status::with_error_details(Code::InvalidArgument, "invalid", details));
+        }
+        let mut state = self.state()?;
+        state.jobs_added += 1;
+        document.insert("id".into(), state.jobs_added.to_string().into());
+        document.insert("version".into(), 1.into());
+        state.jobs.push(document.clone());
+        answer(job(&document))
+    }
+
+    async fn get_job(&self, request: Request<GetJobRequest>) -> Answer<Job> {
+        let id = request.into_inner().id;
+        let mut state = self.state()?;
+        answer(job(find(&mut state, &id)?))
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        let request = request.into_inner();
+        let state = self.state()?;
+        let wanted = |job: &&Map<String, Value>| {
+            (request.name.is_empty() || job["name"] == request.name.as_str())
+                && (request.group.is_empty() || job["group"] == request.group.as_str())
+                && request.enabled.is_none_or(|enabled| (job["status"] == 1) == enabled)
+        };
+        let all: Vec<Job> = state.jobs.iter().filter(wanted).map(job).collect();
+        let (jobs, next_page_token) = page(&all, request.page_size, &request.page_token, state.max_page);
+        answer(ListJobsResponse { jobs, next_page_token })
+    }
+
+    async fn edit_job(&self, request: Request<EditJobRequest>) -> Answer<Job> {
+        let request = request.into_inner();
+        let mut state = self.state()?;
+        state.patch = Some(request.clone());
+        let document = find(&mut state, &request.id)?;
+        let version = document["version"].as_u64().unwrap_or(0);
+        if request.version != 0 && request.version != version {
+            let message = format!("the job is at version {version}, not {}", request.version);
+            return Err(refusal(Code::Aborted, message, "VERSION_CONFLICT"));
+        }
+        let patch: Map<String, Value> = serde_json::from_str(&request.patch).expect("an object");
+        document.extend(patch);
+        document.insert("version".into(), (version + 1).into());
+        answer(job(document))
+    }
+
+    async fn set_job_enabled(&self, request: Request<SetJobEnabledRequest>) -> Answer<Job> {
+        let request = request.into_inner();
+        let mut state = self.state()?;
+        let document = find(&mut state, &request.id)?;
+        document.insert("status".into(), if request.enabled { 1 } else { 2 }.into());
+        document.insert("pause_reason".into(), request.reason.into());
+        answer(job(document))
+    }
+
+    async fn delete_job(&self, request: Request<DeleteJobRequest>) -> Answer<DeleteJobResponse> {
+        let request = request.into_inner();
+        let mut state = self.state()?;
+        find(&mut state, &request.id)?;
+        state.jobs.retain(|job| job["id"] != request.id.as_str());
+        state.deleted_version = Some(request.version);
+        answer(DeleteJobResponse {})
+    }
+
+    async fn run_job(&self, request: Request<RunJobRequest>) -> Answer<RunJobResponse> {
+        let request = request.into_inner();
+        let run_id = format!("r{}", request.id);
+        self.state()?.run_asked = Some(request);
+        answer(RunJobResponse { run_id })
+    }
+
+    async fn next_fires(&self, request: Request<NextFiresRequest>) -> Answer<NextFiresResponse> {
+        let request = request.into_inner();
+        let mut state = self.state()?;
+        if let Some(status) = state.refuse_next.take() {
+            return Err(status);
+        }
+        state.next_asked = Some(request.clone());
+        let fire = |n: u32| Fire {
+            at: T0 + i64::from(n) * HOUR,
+            local: format!("2026-11-18T{}:06:40+01:00", 12 + n),
+            note: if n == 0 { "after a gap".into() } else { String::new() },
+        };
+        let fires = (0..request.count).map(fire).collect();
+        answer(NextFiresResponse { fires, cron: request.cron, time_zone: "Europe/Paris".into() })
+    }
+
+    async fn get_run(&self, request: Request<GetRunRequest>) -> Answer<Run> {
+        let id = request.into_inner().id;
+        let mut state = self.state()?;
+        if id == "r7" && !state.polls.is_empty() {
+            let last = state.polls.len() == 1;
+            let poll = if last { state.polls.front().cloned() } else { state.polls.pop_front() };
+            return poll.unwrap_or_else(|| Err(Status::internal("no answer is left"))).map(Response::new);
+        }
+        let (live, finished) = runs();
+        let found = [live, finished].into_iter().find(|run| run.id == id);
+        answer(found.ok_or_else(|| Status::not_found(format!("no run {id}")))?)
+    }
+
+    async fn cancel_run(&self, request: Request<CancelRunRequest>) -> Answer<CancelRunResponse> {
+        let id = request.into_inner().id;
+        if id != runs().0.id {
+            return Err(refusal(Code::NotFound, format!("no live run {id}"), "NOT_FOUND"));
+        }
+        self.state()?.cancelled.push(id);
+        answer(CancelRunResponse {})
+    }
+
+    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Answer<ListRunsResponse> {
+        let request = request.into_inner();
+        let (live, finished) = runs();
+        let runs = if request.live_only { Vec::new() } else { vec![finished] };
+        self.state()?.runs_asked = Some(request);
+        answer(ListRunsResponse { live: vec![live], runs, next_page_token: String::new() })
+    }
+
+    async fn list_plan(&self, _: Request<ListPlanRequest>) -> Answer<ListPlanResponse> {
+        let fire = |at, id: &str, name: &str, cron: &str| PlannedFire {
+            at,
+            job_id: id.into(),
+            job_name: name.into(),
+            group: "trade".into(),
+            cron: cron.into(),
+        };
+        let fires =
+            vec![fire(T0, "1001", "bill", "0 0 2 * * ?"), fire(T0 + 60_000, "1002", "账单", "@every 90s")];
+        answer(ListPlanResponse { fires })
+    }
+
+    async fn list_clients(&self, request: Request<ListClientsRequest>) -> Answer<ListClientsResponse> {
+        let group = request.into_inner().group;
+        let first = Client {
+            id: "w1-7f3a9".into(),
+            name: "w1".into(),
+            group: "trade".into(),
+            address: "10.0.0.1".into(),
+            version: "0.1.0".into(),
+            capacity: 16,
+            queued: 1,
+            running: 2,
+            targets: vec!["bill".into(), "tax".into()],
+            started_at: T0,
+            ..Client::default()
+        };
+        let second = Client {
+            id: "w2".into(),
+            group: "trade".into(),
+            capacity: 1,
+            any_target: true,
+            draining: true,
+            ..Client::default()
+        };
+        let wanted = |client: &Client| group.is_empty() || client.group == group;
+        let clients = [first, second].into_iter().filter(wanted).collect();
+        answer(ListClientsResponse { clients, next_page_token: String::new() })
+    }
+
+    async fn list_pending(&self, _: Request<ListPendingRequest>) -> Answer<ListPendingResponse> {
+        answer(ListPendingResponse { runs: vec![runs().0], next_page_token: String::new() })
+    }
+}

@@ -1,0 +1,63 @@
+//! Why an operation was refused: what a caller can do about it decides the variant.
+
+use crate::scheduler::Unanswered;
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    #[error("{field}: {reason}")]
+    Invalid { field: String, reason: String },
+    #[error("no {kind} {name:?}")]
+    NotFound { kind: &'static str, name: String },
+    #[error("group {name:?} exists already")]
+    Exists { name: String },
+    #[error("{what} was changed by somebody else meanwhile: read it again and repeat the change")]
+    Conflict { what: String },
+    #[error("group {name:?} still has {what}: remove them first")]
+    InUse { name: String, what: String },
+    #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
+    ClockSkew { skew_ms: i64 },
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl AdminError {
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn not_found(kind: &'static str, name: impl AsRef<str>) -> Self {
+        Self::NotFound { kind, name: name.as_ref().chars().take(80).collect() }
+    }
+
+    /// A word for programs. Stable.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "INVALID_FIELD",
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Exists { .. } => "GROUP_EXISTS",
+            Self::Conflict { .. } => "VERSION_CONFLICT",
+            Self::InUse { .. } => "GROUP_IN_USE",
+            Self::ClockSkew { .. } => "CLOCK_SKEW",
+            Self::Unavailable(_) => "UNAVAILABLE",
+        }
+    }
+}
+
+impl From<Unanswered> for AdminError {
+    fn from(error: Unanswered) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<forest_etcd::Error> for AdminError {
+    fn from(error: forest_etcd::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

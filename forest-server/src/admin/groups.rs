@@ -1,0 +1,99 @@
+//! Groups: add, read, delete.
+
+use forest_etcd::Txn;
+use forest_proto::record::{Group, encode};
+use forest_proto::{GroupName, Segment};
+
+use super::validate::short_text;
+use super::write::{Written, first_is};
+use super::{Admin, AdminError, Page, PageRequest};
+use crate::core::view::View;
+
+/// A group and what is in it.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupSummary {
+    pub(crate) group: Group,
+    pub(crate) clients: usize,
+    pub(crate) jobs: usize,
+}
+
+fn summary(view: &View, group: &Group) -> GroupSummary {
+    let clients = view.clients.of_group(&group.name).map_or(0, |clients| clients.len());
+    GroupSummary { group: group.clone(), clients, jobs: view.jobs.of_group(&group.name) }
+}
+
+impl Admin {
+    pub(crate) async fn add_group(&self, name: &str, remark: &str) -> Result<GroupSummary, AdminError> {
+        let name = GroupName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
+        let group = Group { name, remark: short_text("remark", remark, 255)? };
+        let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
+        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => Ok(GroupSummary { group, clients: 0, jobs: 0 }),
+            Written::Refused(_) => Err(AdminError::Exists { name: group.name.to_string() }),
+        }
+    }
+
+    pub(crate) async fn group(&self, name: &str) -> Result<GroupSummary, AdminError> {
+        let found = GroupName::new(name).ok();
+        let found =
+            self.read(move |now| now.view.groups.get(&found?).map(|group| summary(now.view, group))).await?;
+        found.ok_or_else(|| AdminError::not_found("group", name))
+    }
+
+    pub(crate) async fn groups(&self, page: PageRequest) -> Result<Page<GroupSummary>, AdminError> {
+        let (size, after) = (page.size()?, page.after::<GroupName>()?);
+        let groups = self
+            .read(move |now| {
+                let groups = now.view.groups.after(after.as_ref()).take(size + 1);
+                groups.map(|(_, group)| summary(now.view, group)).collect()
+            })
+            .await?;
+        Ok(Page::of(groups, size, |summary: &GroupSummary| summary.group.name.to_string()))
+    }
+
+    /// Deletes a group that nothing belongs to any more. The transaction compares every segment's generation
+    /// of jobs, so it cannot commit beside the addition of a job.
+    pub(crate) async fn delete_group(&self, name: &str) -> Result<(), AdminError> {
+        let missing = || AdminError::not_found("group", name);
+        let group = GroupName::new(name).map_err(|_| missing())?;
+        let seen = {
+            let group = group.clone();
+            self.read(move |now| Contents::of(now.view, &group)).await?
+        };
+        let revision = seen.revision.ok_or_else(missing)?;
+        if let Some(what) = seen.what {
+            return Err(AdminError::InUse { name: name.to_owned(), what });
+        }
+        let key = self.inner.keys.group(&group);
+        let mut txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        for (segment, jobgen) in seen.jobgens {
+            txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
+        }
+        match self.commit(txn, |found| matches!(found.first(), Some(None))).await? {
+            Written::Done => Ok(()),
+            Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?} or a job") }),
+        }
+    }
+}
+
+/// What a group holds, at one revision of the view.
+struct Contents {
+    revision: Option<i64>,
+    jobgens: Vec<(Segment, i64)>,
+    what: Option<String>,
+}
+
+impl Contents {
+    fn of(view: &View, group: &GroupName) -> Self {
+        let clients = view.clients.of_group(group).map_or(0, |clients| clients.len());
+        let what = match (view.jobs.of_group(group), clients) {
+            (0, 0) => None,
+            (0, clients) => Some(format!("{clients} registered client(s)")),
+            (jobs, _) => Some(format!("{jobs} job(s)")),
+        };
+        let jobgens =
+            view.jobs.segments().map(|segment| (segment, view.jobs.segment(segment).jobgen())).collect();
+        Self { revision: view.groups.entry(group).map(|entry| entry.revision), jobgens, what }
+    }
+}

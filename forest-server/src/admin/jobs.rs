@@ -1,0 +1,417 @@
+//! Jobs: add, read, change, delete, run; and when they fire next.
+//!
+//! Every change of a job re-puts its segment's generation in the same transaction: the leader compares it
+//! when it dispatches, and so never fires what somebody changed a moment ago.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forest_etcd::Txn;
+use forest_proto::record::{Answer, DstFold, DstGap, Job, JobStatus, Request, RequestKind, decode, encode};
+use forest_proto::time::Instant;
+use forest_proto::{GroupName, JobId, RequestKey, RunId, Segment};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::write::{Written, first_is};
+use super::{Admin, AdminError, Page, PageRequest, validate};
+use crate::core::jobs::{PlannedJob, normalised_cron};
+use crate::schedule::{Schedule, find_zone};
+
+/// How long the answer to a request with an idempotency key is remembered.
+const REMEMBER: Duration = Duration::from_secs(3600);
+/// Jobs looked at in one go when a list is filtered.
+const SCAN: usize = 5_000;
+
+/// A job as it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredJob {
+    pub(crate) job: Job,
+    pub(crate) revision: i64,
+    pub(crate) next_fire_ms: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobFilter {
+    pub(crate) group: String,
+    pub(crate) name: String,
+    pub(crate) enabled: Option<bool>,
+}
+
+/// An expression whose fires are wanted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FireQuery {
+    pub(crate) cron: String,
+    pub(crate) time_zone: String,
+    pub(crate) gap: DstGap,
+    pub(crate) fold: DstFold,
+    pub(crate) anchor: Option<Instant>,
+    pub(crate) count: u32,
+    pub(crate) after: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Fire {
+    pub(crate) at: Instant,
+    /// On the clock of the job's zone, with its offset.
+    pub(crate) local: String,
+    /// What is worth knowing.
+    pub(crate) note: String,
+}
+
+fn stored(planned: &PlannedJob) -> Option<StoredJob> {
+    Some(StoredJob { job: planned.job()?, revision: planned.revision, next_fire_ms: planned.next_ms() })
+}
+
+impl Admin {
+    pub(crate) async fn add_job(&self, document: &str) -> Result<StoredJob, AdminError> {
+        let mut fields = validate::fields("document", document)?;
+        validate::strip_ours(&mut fields);
+        let now = self.trusted_now().await?;
+        fields.insert("id".into(), Value::from(new_job_id(now)));
+        fields.entry("status").or_insert(Value::from(1));
+        let mut job = validate::job(fields)?;
+        job.version = 1;
+        (job.effective_after, job.created_at, job.updated_at) = (Some(now), Some(now), Some(now));
+        validate::check(&job, now, |job| self.compile(job))?;
+        let group_revision = self.group_revision(&job.group).await?;
+        let keys = &self.inner.keys;
+        let (key, value) = (keys.job(&job.id), encode(&job));
+        let txn = self
+            .job_txn(&job.id)
+            .await?
+            .absent(key.clone())
+            .modified(keys.group(&job.group), group_revision)
+            .put(key.clone(), value.clone())
+            .or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => self.job(job.id.as_str()).await,
+            Written::Refused(_) => {
+                Err(AdminError::Conflict { what: format!("group {:?}", job.group.as_str()) })
+            }
+        }
+    }
+
+    async fn group_revision(&self, group: &GroupName) -> Result<i64, AdminError> {
+        let name = group.clone();
+        let revision = self.read(move |now| now.view.groups.entry(&name).map(|entry| entry.revision)).await?;
+        revision.ok_or_else(|| {
+            AdminError::invalid("group", format!("there is no group {:?}: add it first", group.as_str()))
+        })
+    }
+
+    /// A transaction that changes a job.
+    async fn job_txn(&self, job: &JobId) -> Result<Txn, AdminError> {
+        let segment = self.segment_of(job).await?;
+        Ok(Txn::new().put(self.inner.keys.jobgen(segment), job.as_str()))
+    }
+
+    async fn segment_of(&self, job: &JobId) -> Result<Segment, AdminError> {
+        let job = job.clone();
+        self.read(move |now| now.view.jobs.segment_of(&job)).await
+    }
+
+    fn compile(&self, job: &Job) -> Result<Arc<Schedule>, AdminError> {
+        let zone = if job.time_zone.is_empty() { &self.inner.default_zone } else { &job.time_zone };
+        let schedule = Schedule::compile(&job.cron, zone, job.dst_gap, job.dst_fold);
+        schedule.map(Arc::new).map_err(|error| AdminError::invalid(error.field(), error.reason()))
+    }
+
+    pub(crate) async fn job(&self, id: &str) -> Result<StoredJob, AdminError> {
+        let job = JobId::new(id).ok();
+        let found = self.read(move |now| now.view.jobs.get(&job?).and_then(stored)).await?;
+        found.ok_or_else(|| AdminError::not_found("job", id))
+    }
+
+    /// Jobs in the order of their ids. A filter is applied piece by piece, so that it never keeps the
+    /// scheduler from its work for long.
+    pub(crate) async fn jobs(
+        &self,
+        filter: JobFilter,
+        page: PageRequest,
+    ) -> Result<Page<StoredJob>, AdminError> {
+        let size = page.size()?;
+        let mut after = page.after::<JobId>()?;
+        let mut found = Vec::new();
+        let filter = Arc::new(filter);
+        while found.len() <= size {
+            let (filter, from, wanted) = (filter.clone(), after.clone(), size + 1 - found.len());
+            let (mut more, last) = self
+                .read(move |now| {
+                    let batch = now.view.jobs.page(from.as_ref(), SCAN);
+                    let last = batch.last().filter(|_| batch.len() == SCAN).map(|(id, _)| (*id).clone());
+                    let passing = batch.into_iter().filter(|(_, job)| filter.may_pass(job));
+                    let jobs =
+                        passing.filter_map(|(_, job)| stored(job)).filter(|job| filter.passes(&job.job));
+                    (jobs.take(wanted).collect::<Vec<_>>(), last)
+                })
+                .await?;
+            found.append(&mut more);
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        Ok(Page::of(found, size, |stored| stored.job.id.to_string()))
+    }
+
+    /// Changes the given fields. `version`: 0 for whatever is stored.
+    pub(crate) async fn edit_job(
+        &self,
+        id: &str,
+        patch: &str,
+        version: u64,
+    ) -> Result<StoredJob, AdminError> {
+        let patch = validate::fields("patch", patch)?;
+        validate::refuse_ours(&patch)?;
+        let now = self.trusted_now().await?;
+        self.change(id, version, |job| {
+            let Ok(Value::Object(mut fields)) = serde_json::to_value(job) else {
+                return Err(AdminError::Unavailable("the stored job cannot be written as JSON".into()));
+            };
+            for (name, value) in patch.clone() {
+                if value.is_null() {
+                    fields.remove(&name)
+                } else {
+                    fields.insert(name, value)
+                };
+            }
+            let mut changed = validate::job(fields)?;
+            if restarts(job, &changed) {
+                changed.effective_after = Some(now);
+            }
+            validate::check(&changed, now, |job| self.compile(job))?;
+            changed.updated_at = Some(now);
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Enables or disables. What was due while a job was disabled is not caught up on.
+    pub(crate) async fn set_enabled(
+        &self,
+        id: &str,
+        enabled: bool,
+        reason: &str,
+    ) -> Result<StoredJob, AdminError> {
+        let now = self.trusted_now().await?;
+        let reason = validate::short_text("reason", reason, 255)?;
+        self.change(id, 0, |job| {
+            let mut changed = job.clone();
+            changed.status = if enabled { JobStatus::Enabled } else { JobStatus::Disabled };
+            changed.pause_reason = if enabled { String::new() } else { reason.clone() };
+            if restarts(job, &changed) {
+                changed.effective_after = Some(now);
+            }
+            if enabled {
+                validate::check(&changed, now, |job| self.compile(job))?;
+            }
+            changed.updated_at = Some(now);
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// Reads, changes and stores a job, unless somebody else was faster.
+    /// Of a document that the original wrote, the first change keeps the meaning of its cron text.
+    async fn change(
+        &self,
+        id: &str,
+        version: u64,
+        change: impl Fn(&Job) -> Result<Job, AdminError>,
+    ) -> Result<StoredJob, AdminError> {
+        let conflict = || AdminError::Conflict { what: format!("job {id}") };
+        let before = self.job(id).await?;
+        if version != 0 && version != before.job.version {
+            return Err(conflict());
+        }
+        let mut stored = before.job.clone();
+        if stored.created_at.is_none() {
+            let cron = normalised_cron(&stored).map(std::borrow::Cow::into_owned);
+            stored.cron = cron.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
+            stored.created_at = Some(self.now());
+        }
+        let mut job = change(&stored)?;
+        job.version = before.job.version + 1;
+        let keys = &self.inner.keys;
+        let (key, value) = (keys.job(&job.id), encode(&job));
+        let mut txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
+        if job.group != before.job.group {
+            txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
+        }
+        let txn = txn.put(key.clone(), value.clone()).or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => self.job(id).await,
+            Written::Refused(_) => Err(conflict()),
+        }
+    }
+
+    pub(crate) async fn delete_job(&self, id: &str, version: u64) -> Result<(), AdminError> {
+        let before = self.job(id).await?;
+        let conflict = || AdminError::Conflict { what: format!("job {id}") };
+        if version != 0 && version != before.job.version {
+            return Err(conflict());
+        }
+        let key = self.inner.keys.job(&before.job.id);
+        let txn = self.job_txn(&before.job.id).await?;
+        let txn = txn.modified(key.clone(), before.revision).delete(key.clone()).or_get(key);
+        match self.commit(txn, |found| matches!(found.first(), Some(None))).await? {
+            Written::Done => Ok(()),
+            Written::Refused(_) => Err(conflict()),
+        }
+    }
+
+    /// Asks for a run. The same key within an hour gives the same run.
+    pub(crate) async fn run_job(
+        &self,
+        id: &str,
+        params: Option<String>,
+        key: &str,
+    ) -> Result<RunId, AdminError> {
+        params.as_deref().map_or(Ok(()), validate::check_params)?;
+        let before = self.job(id).await?;
+        let job = before.job.id;
+        let named = !key.is_empty();
+        let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
+        let key = RequestKey::new(key)
+            .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
+        let now = self.now();
+        let run = RunId::manual(&job, now, &key);
+        let by = String::new();
+        let request = Request {
+            kind: RequestKind::Run,
+            job: job.clone(),
+            run: run.clone(),
+            requested_at: now,
+            params,
+            by,
+        };
+        let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
+        let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
+        let value = encode(&request);
+        let mut txn = Txn::new().absent(request_key.clone()).modified(keys.job(&job), before.revision);
+        txn = txn.put(request_key.clone(), value.clone()).or_get(request_key);
+        if named {
+            let lease = self.inner.store.grant(REMEMBER).await?;
+            let answer = encode(&Answer { job: job.clone(), run: run.clone() });
+            txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
+        }
+        let txn = txn.or_get(answer_key);
+        let found = match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => return Ok(run),
+            Written::Refused(found) => found,
+        };
+        match found.into_iter().nth(1).flatten().map(|kv| decode::<Answer>(&kv.value)) {
+            Some(Ok(earlier)) if earlier.job == job => Ok(earlier.run),
+            Some(_) => {
+                Err(AdminError::invalid("idempotency_key", "was used for another job: choose a new one"))
+            }
+            None => Err(AdminError::Conflict { what: format!("job {id}") }),
+        }
+    }
+
+    /// Asks for a run to be stopped, or not to be started.
+    pub(crate) async fn cancel_run(&self, id: &str) -> Result<(), AdminError> {
+        let run: RunId = id.parse().map_err(|_| AdminError::not_found("run", id))?;
+        let looked = run.clone();
+        let alive = self.read(move |now| now.view.runs.get(&looked).is_some()).await?;
+        let job = JobId::new(run.job()).map_err(|_| AdminError::not_found("run", id))?;
+        if !alive {
+            return Err(AdminError::not_found("live run", id));
+        }
+        let key = RequestKey::new(format!("cancel-{:016x}", fastrand::u64(..)));
+        let key = key.map_err(|error| AdminError::Unavailable(error.to_string()))?;
+        let by = String::new();
+        let request = Request {
+            kind: RequestKind::Cancel,
+            job: job.clone(),
+            run,
+            requested_at: self.now(),
+            params: None,
+            by,
+        };
+        let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
+        let value = encode(&request);
+        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => Ok(()),
+            Written::Refused(_) => Err(AdminError::Conflict { what: format!("run {id}") }),
+        }
+    }
+
+    /// The fires of an expression, or of a stored job, from now on.
+    pub(crate) async fn next_fires(
+        &self,
+        id: &str,
+        mut query: FireQuery,
+    ) -> Result<(Vec<Fire>, FireQuery), AdminError> {
+        if !id.is_empty() {
+            let mut job = self.job(id).await?.job;
+            if let Ok(cron) = normalised_cron(&job) {
+                job.cron = cron.into_owned();
+            }
+            (query.cron, query.time_zone) = (job.cron, job.time_zone);
+            (query.gap, query.fold, query.anchor) = (job.dst_gap, job.dst_fold, job.effective_after);
+        }
+        if query.time_zone.is_empty() {
+            query.time_zone.clone_from(&self.inner.default_zone);
+        }
+        let count = match query.count {
+            0 => 5,
+            count if count <= 100 => count,
+            count => return Err(AdminError::invalid("count", format!("{count} is more than 100"))),
+        };
+        let now = self.now();
+        let schedule = Schedule::compile(&query.cron, &query.time_zone, query.gap, query.fold);
+        let schedule = schedule.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
+        let anchor = query.anchor.unwrap_or(now).as_ms();
+        let after = query.after.unwrap_or(now).as_ms().max(query.anchor.map_or(0, |at| at.as_ms()));
+        let fires = std::iter::successors(Some(after), |at| schedule.next_after(*at, anchor)).skip(1);
+        let zone = find_zone(&query.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
+        let fires = fires.take(count as usize).scan(after, |before, at| {
+            let fire = describe(at, *before, &zone);
+            *before = at;
+            Some(fire)
+        });
+        Ok((fires.collect(), query))
+    }
+}
+
+impl JobFilter {
+    /// A look that needs no document.
+    fn may_pass(&self, job: &PlannedJob) -> bool {
+        (self.group.is_empty() || job.group.as_str() == self.group)
+            && self.enabled.is_none_or(|enabled| enabled == job.enabled)
+    }
+
+    fn passes(&self, job: &Job) -> bool {
+        self.name.is_empty() || job.name == self.name
+    }
+}
+
+/// Whether a change makes the job count only from now on: another schedule, or enabled again.
+fn restarts(before: &Job, after: &Job) -> bool {
+    let schedule =
+        |job: &Job| (job.cron.clone(), job.trigger.clone(), job.time_zone.clone(), job.dst_gap, job.dst_fold);
+    schedule(before) != schedule(after) || (!before.is_enabled() && after.is_enabled())
+}
+
+/// 20 digits, as the original's: the second and six random digits.
+fn new_job_id(now: Instant) -> String {
+    let second = Timestamp::from_millisecond(now.as_ms()).unwrap_or_default();
+    format!("{}{:06}", second.strftime("%Y%m%d%H%M%S"), fastrand::u32(..1_000_000))
+}
+
+fn describe(at: i64, before: i64, zone: &jiff::tz::TimeZone) -> Fire {
+    let timestamp = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
+    let (then, now) = (zone.to_offset(timestamp(before)), zone.to_offset(timestamp(at)));
+    let note = match now.seconds() - then.seconds() {
+        0 => String::new(),
+        change => {
+            let way = if change > 0 { "forward" } else { "back" };
+            format!("clocks go {way} by {} min before this fire", change.abs() / 60)
+        }
+    };
+    let local = timestamp(at).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
+    Fire { at: Instant::from_ms(at), local, note }
+}

@@ -1,0 +1,233 @@
+//! Runs: those alive from the view, those ended from the history.
+
+use forest_proto::record::{Delay, Execution, Outcome, Snapshot, decode};
+use forest_proto::time::Instant;
+use forest_proto::{GroupName, JobId, RunId};
+
+use super::{Admin, AdminError, Page, PageRequest};
+use crate::core::runs::{Place, Run};
+use crate::core::view::View;
+use crate::store::{Entry, Filter, PageToken};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunState {
+    Delayed,
+    Pending,
+    Queued,
+    Running,
+    Finished,
+}
+
+/// What is known of a run. Of a run that is being executed the view keeps little.
+#[derive(Debug, Clone)]
+pub(crate) struct RunSummary {
+    pub(crate) id: String,
+    pub(crate) state: RunState,
+    pub(crate) group: String,
+    pub(crate) client: String,
+    pub(crate) job_id: String,
+    pub(crate) entry: Option<Box<Entry>>,
+    pub(crate) snapshot: Option<Box<Snapshot>>,
+    pub(crate) execution: Option<Box<Execution>>,
+    pub(crate) fencing_token: i64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunFilter {
+    pub(crate) group: String,
+    pub(crate) job_id: String,
+    pub(crate) client: String,
+    pub(crate) outcome: String,
+    pub(crate) since: Option<Instant>,
+    pub(crate) live_only: bool,
+}
+
+impl Admin {
+    /// A run, wherever it is.
+    pub(crate) async fn run(&self, id: &str) -> Result<RunSummary, AdminError> {
+        if let Ok(run) = id.parse::<RunId>() {
+            let live = self.read(move |now| Some(summarise(&run, now.view.runs.get(&run)?))).await?;
+            if let Some(mut summary) = live {
+                self.complete(&mut summary).await?;
+                return Ok(summary);
+            }
+        }
+        match self.inner.history.get(id).await? {
+            Some(entry) => Ok(from_history(entry)),
+            None => Err(AdminError::not_found("run", id)),
+        }
+    }
+
+    /// Reads what the view does not keep.
+    async fn complete(&self, summary: &mut RunSummary) -> Result<(), AdminError> {
+        if summary.snapshot.is_some() || summary.execution.is_some() || summary.state == RunState::Delayed {
+            return Ok(());
+        }
+        let (Ok(group), Ok(run)) = (GroupName::new(&summary.group), summary.id.parse::<RunId>()) else {
+            return Ok(());
+        };
+        let client = summary.client.parse().ok();
+        let key = self.inner.keys.execution(&group, client.as_ref(), &run);
+        if let Some(kv) = self.inner.store.get(&key).await? {
+            summary.execution = decode(&kv.value).ok().map(Box::new);
+        }
+        Ok(())
+    }
+
+    /// The live runs (on the first page) and a page of ended ones, newest first.
+    pub(crate) async fn runs(
+        &self,
+        filter: RunFilter,
+        page: PageRequest,
+    ) -> Result<(Vec<RunSummary>, Page<RunSummary>), AdminError> {
+        let size = page.size()?;
+        let wanted = history_filter(&filter)?;
+        let from = match page.token.as_str() {
+            "" => None,
+            token => Some(
+                token.parse::<PageToken>().map_err(|e| AdminError::invalid("page_token", e.to_string()))?,
+            ),
+        };
+        let live = match (&from, &wanted.outcome) {
+            (None, None) => self.live_runs(filter.clone(), size).await?,
+            _ => Vec::new(),
+        };
+        if filter.live_only {
+            return Ok((live, Page { items: Vec::new(), next: String::new() }));
+        }
+        let rows = self.inner.history.list(&wanted, size, from.as_ref()).await?;
+        let next = rows.next.map(|token| token.to_string()).unwrap_or_default();
+        Ok((live, Page { items: rows.rows.into_iter().map(from_history).collect(), next }))
+    }
+
+    async fn live_runs(&self, filter: RunFilter, size: usize) -> Result<Vec<RunSummary>, AdminError> {
+        self.read(move |now| {
+            let passes = |id: &RunId, run: &Run| {
+                let client = run.seat().map(|(_, client)| client.to_string()).unwrap_or_default();
+                (filter.group.is_empty() || run.group.as_str() == filter.group)
+                    && (filter.client.is_empty() || client == filter.client)
+                    && filter.since.is_none_or(|since| id.at() >= since)
+            };
+            let candidates: Box<dyn Iterator<Item = (&RunId, &Run)>> = match JobId::new(&filter.job_id) {
+                Ok(job) => {
+                    let of_job: Vec<_> = now.view.runs.of_job(&job).collect();
+                    Box::new(of_job.into_iter().filter_map(|id| Some((id, now.view.runs.get(id)?))))
+                }
+                Err(_) => Box::new(now.view.runs.iter()),
+            };
+            let mut runs: Vec<_> = candidates.filter(|(id, run)| passes(id, run)).collect();
+            runs.sort_unstable_by(|a, b| b.0.cmp(a.0));
+            runs.into_iter().take(size).map(|(id, run)| summarise(id, run)).collect()
+        })
+        .await
+    }
+
+    /// Runs that wait for a client, oldest first.
+    pub(crate) async fn pending(
+        &self,
+        group: &str,
+        page: PageRequest,
+    ) -> Result<Page<RunSummary>, AdminError> {
+        let (size, after, group) = (page.size()?, page.after::<RunId>()?, group.to_owned());
+        let runs = self.read(move |now| list_pending(now.view, &group, after.as_ref(), size + 1)).await?;
+        Ok(Page::of(runs, size, |run| run.id.clone()))
+    }
+
+    /// The soonest fires.
+    pub(crate) async fn plan(
+        &self,
+        group: &str,
+        size: u32,
+    ) -> Result<Vec<(i64, forest_proto::record::Job)>, AdminError> {
+        let size = PageRequest { size, token: String::new() }.size()?;
+        let group = group.to_owned();
+        self.read(move |now| {
+            // A group's fires may stand far behind those of others: look through a bounded part of the plan.
+            let depth = if group.is_empty() { size } else { 20 * size };
+            let fires = now.view.jobs.soonest(depth).into_iter();
+            let jobs = fires.filter_map(|(at, id)| Some((at, now.view.jobs.get(id)?)));
+            let wanted = jobs.filter(|(_, job)| group.is_empty() || job.group.as_str() == group);
+            wanted.filter_map(|(at, job)| Some((at, job.job()?))).take(size).collect()
+        })
+        .await
+    }
+}
+
+fn history_filter(filter: &RunFilter) -> Result<Filter, AdminError> {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let outcome = match filter.outcome.as_str() {
+        "" => None,
+        text => Some(serde_json::from_value::<Outcome>(text.into()).map_err(|_| {
+            let reason = format!("{text:?} is none of succeeded, failed, timed_out, cancelled, lost, no_client, overlap_skipped, misfire_skipped");
+            AdminError::invalid("outcome", reason)
+        })?),
+    };
+    Ok(Filter {
+        group: given(&filter.group),
+        job_id: given(&filter.job_id),
+        client: given(&filter.client),
+        since: filter.since,
+        outcome,
+        ..Filter::default()
+    })
+}
+
+fn list_pending(view: &View, group: &str, after: Option<&RunId>, limit: usize) -> Vec<RunSummary> {
+    let groups = view.runs.parked_groups().filter(|(name, _)| group.is_empty() || name.as_str() == group);
+    let mut runs: Vec<_> =
+        groups.flat_map(|(_, runs)| runs).filter(|run| after.is_none_or(|at| *run > at)).collect();
+    runs.sort_unstable();
+    runs.into_iter().take(limit).filter_map(|run| Some(summarise(run, view.runs.get(run)?))).collect()
+}
+
+fn summarise(id: &RunId, run: &Run) -> RunSummary {
+    let value = run.value.as_deref();
+    let snapshot = || value.and_then(|value| decode::<Snapshot>(value).ok()).map(Box::new);
+    let mut summary = RunSummary {
+        id: id.to_string(),
+        state: RunState::Finished,
+        group: run.group.to_string(),
+        client: String::new(),
+        job_id: id.job().to_owned(),
+        entry: None,
+        snapshot: None,
+        execution: None,
+        fencing_token: 0,
+    };
+    match &run.place {
+        Place::Delayed { .. } => {
+            summary.state = RunState::Delayed;
+            summary.job_id =
+                value.and_then(|v| decode::<Delay>(v).ok()).map_or(summary.job_id, |d| d.job.to_string());
+        }
+        Place::Pending { .. } => (summary.state, summary.snapshot) = (RunState::Pending, snapshot()),
+        Place::Queued { client, .. } => {
+            (summary.state, summary.snapshot, summary.client) =
+                (RunState::Queued, snapshot(), client.to_string());
+        }
+        Place::Running { client } => {
+            (summary.state, summary.client, summary.fencing_token) =
+                (RunState::Running, client.to_string(), run.created);
+        }
+        Place::Ended { client, .. } => {
+            summary.client = client.as_ref().map(ToString::to_string).unwrap_or_default();
+            summary.execution = value.and_then(|value| decode(value).ok()).map(Box::new);
+            summary.fencing_token = run.created;
+        }
+    }
+    summary
+}
+
+fn from_history(entry: Entry) -> RunSummary {
+    RunSummary {
+        id: entry.id.clone(),
+        state: if entry.outcome.is_some() { RunState::Finished } else { RunState::Running },
+        group: entry.group.clone(),
+        client: entry.client.clone(),
+        job_id: entry.job_id.clone(),
+        snapshot: None,
+        execution: None,
+        fencing_token: entry.fencing_token,
+        entry: Some(Box::new(entry)),
+    }
+}

@@ -1,0 +1,171 @@
+//! The collector: brings settled runs into the history, and only then deletes them from etcd.
+//!
+//! It never waits in anybody's way: while the database is away, what is settled stays in etcd and the
+//! scheduler goes on. A row may be saved twice (after a crash between the two steps, or by two nodes);
+//! saving is idempotent. A row that the database refuses stays in etcd, and is named in the log.
+
+use std::collections::BTreeSet;
+
+use forest_etcd::{Backoff, Outcome, Store, Txn};
+use forest_proto::record::{Execution, decode};
+use tokio_util::sync::CancellationToken;
+
+use crate::scheduler::{SchedulerHandle, Settled};
+use crate::store::{History, Row};
+
+/// Runs saved with one statement.
+const BATCH: usize = 500;
+/// Batches on their way at once: while one is being saved, another is being read or deleted.
+const LANES: usize = 2;
+
+pub(crate) struct Collector {
+    store: Store,
+    scheduler: SchedulerHandle,
+    history: History,
+}
+
+impl Collector {
+    pub(crate) fn new(store: Store, scheduler: SchedulerHandle, history: History) -> Self {
+        Self { store, scheduler, history }
+    }
+
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let lanes = (0..LANES).map(|_| self.lane(&shutdown));
+        futures_util::future::join_all(lanes).await;
+    }
+
+    async fn lane(&self, shutdown: &CancellationToken) {
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                taken = self.scheduler.take_settled(BATCH) => taken,
+            };
+            let Ok(taken) = taken else { return };
+            self.collect(taken, shutdown).await;
+        }
+    }
+
+    async fn collect(&self, taken: Vec<Settled>, shutdown: &CancellationToken) {
+        let Some((read, unread)) = self.read(taken, shutdown).await else { return };
+        // What is gone or changed meanwhile is handed out again if it is still there.
+        self.scheduler.release(unread, None).await;
+        let (settled, rows): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        let Some(refused) = self.save(&rows, shutdown).await else { return };
+        let saved: Vec<_> =
+            settled.into_iter().filter(|settled| !refused.contains(settled.run.as_str())).collect();
+        self.delete(saved).await;
+    }
+
+    /// The rows of what was taken, and the keys of which there is none. What cannot be understood is kept in hand.
+    async fn read(
+        &self,
+        mut taken: Vec<Settled>,
+        shutdown: &CancellationToken,
+    ) -> Option<(Vec<(Settled, Row)>, Vec<String>)> {
+        let mut unread = Vec::new();
+        let missing: Vec<_> =
+            taken.iter().filter(|settled| settled.value.is_none()).map(|s| s.key.clone()).collect();
+        if !missing.is_empty() {
+            let mut backoff = Backoff::default();
+            let found = loop {
+                match self.store.get_many(&missing).await {
+                    Ok((_, found)) => break found,
+                    Err(error) => tracing::warn!(%error, "cannot read results to collect: trying again"),
+                }
+                if !backoff.wait(shutdown).await {
+                    return None;
+                }
+            };
+            let mut found = found.into_iter();
+            for settled in taken.iter_mut().filter(|settled| settled.value.is_none()) {
+                let kv = found.next().flatten().filter(|kv| kv.mod_revision == settled.revision);
+                settled.value = kv.map(|kv| kv.value);
+            }
+        }
+        let mut rows = Vec::new();
+        for mut settled in taken {
+            let Some(value) = settled.value.take() else {
+                unread.push(settled.key);
+                continue;
+            };
+            match decode::<Execution>(&value) {
+                Ok(execution) => {
+                    let row = row(&settled, execution);
+                    rows.push((settled, row));
+                }
+                Err(error) => {
+                    tracing::error!(key = settled.key, %error, "leaving alone a result that cannot be understood")
+                }
+            }
+        }
+        Some((rows, unread))
+    }
+
+    /// Saves rows until the database takes them; the runs that it refuses.
+    async fn save(&self, rows: &[Row], shutdown: &CancellationToken) -> Option<BTreeSet<String>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.history.save(rows).await {
+                Ok(saved) => {
+                    for row in &saved.marked {
+                        tracing::warn!(
+                            run = row.id,
+                            reason = row.reason,
+                            "the history took a run without its texts"
+                        );
+                    }
+                    for row in &saved.rejected {
+                        tracing::error!(
+                            run = row.id,
+                            reason = row.reason,
+                            "the history refuses a run: it stays in etcd"
+                        );
+                    }
+                    return Some(saved.rejected.into_iter().map(|row| row.id).collect());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, rows = rows.len(), "cannot save to the history: trying again")
+                }
+            }
+            if !backoff.wait(shutdown).await {
+                return None;
+            }
+        }
+    }
+
+    async fn delete(&self, saved: Vec<Settled>) {
+        let delete = |settled: &Settled| {
+            Txn::new().modified(settled.key.clone(), settled.revision).delete(settled.key.clone())
+        };
+        let results = self.store.commit_all(saved.iter().map(delete).collect()).await;
+        let (mut gone, mut kept, mut gone_at) = (Vec::new(), Vec::new(), 0);
+        for (settled, result) in saved.into_iter().zip(results) {
+            match result {
+                Ok(Outcome::Applied { revision }) => {
+                    gone_at = gone_at.max(revision);
+                    gone.push(settled.key);
+                }
+                // Changed, unknown or refused: it is handed out again as it is then.
+                _ => kept.push(settled.key),
+            }
+        }
+        self.scheduler.release(gone, Some(gone_at)).await;
+        self.scheduler.release(kept, None).await;
+    }
+}
+
+fn row(settled: &Settled, mut execution: Execution) -> Row {
+    let snapshot = &mut execution.snapshot;
+    // What a worker of the original wrote lacks our instants; the id has one.
+    if snapshot.scheduled_at.as_ms() == 0 {
+        snapshot.scheduled_at = settled.run.at();
+    }
+    if snapshot.created_at.as_ms() == 0 {
+        snapshot.created_at = settled.run.at();
+    }
+    match settled.late {
+        Some(_) => Row::late(execution, settled.created),
+        None => Row::new(execution, settled.created),
+    }
+}

@@ -1,0 +1,140 @@
+//! The configuration of a node: flags over environment over file over defaults.
+//!
+//! Owns the names, defaults and limits of all settings ([`fields`]), and reads them once, at the start; nothing
+//! is read again later. It sets nothing up: no logging, no connections.
+//!
+//! Invariants:
+//! * All problems are reported at once; each names its setting, where it came from, and what to do.
+//! * A password is shown by nothing: no message, no `Debug`, no `check-config`.
+//! * Whoever has a [`Config`] has one that passed every check.
+
+mod check;
+mod etcd;
+mod fields;
+mod file;
+mod flags;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use forest_etcd::EtcdConfig;
+use forest_proto::{Keyspace, SegmentCount};
+use jiff::tz::TimeZone;
+
+use crate::store::DbUrl;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) etcd: EtcdConfig,
+    /// The root under which everything of this cluster lies in etcd.
+    pub(crate) keyspace: Keyspace,
+    pub(crate) db_url: DbUrl,
+    pub(crate) listen: SocketAddr,
+    /// `host:port` at which others reach this node, if it is not [`Self::listen`].
+    pub(crate) advertise: Option<String>,
+    /// What this node's id begins with; at most [`check::MAX_NODE_NAME`] characters.
+    pub(crate) node_name: String,
+    /// Whole seconds.
+    pub(crate) lease_ttl: Duration,
+    /// For jobs that name no zone, and for local times in records.
+    pub(crate) time_zone: TimeZone,
+    /// Only for a cluster that is not initialised yet.
+    pub(crate) segments: SegmentCount,
+    /// For jobs that name none.
+    pub(crate) misfire_threshold: Duration,
+    /// How long after its lease a client is given before its runs are declared lost.
+    pub(crate) lost_grace: Duration,
+    /// For jobs that name none.
+    pub(crate) start_deadline: Duration,
+    pub(crate) shutdown_grace: Duration,
+    /// Directives for an `EnvFilter`, which takes them.
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    /// What is allowed but was perhaps not meant: to be logged once logging works.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Json,
+    Text,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Serve(Box<Config>),
+    /// Nothing more to do than to say this.
+    Exit(Exit),
+}
+
+/// A text for the user, and whether it is a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) text: String,
+    pub(crate) code: u8,
+}
+
+impl Exit {
+    /// Prints the text, to standard error if it is a failure.
+    pub(crate) fn report(&self) -> ExitCode {
+        let text = self.text.trim_end();
+        if self.code == 0 {
+            println!("{text}");
+        } else {
+            eprintln!("{text}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl Config {
+    /// The address that others are told, given the one that is really listened on (its port may have been 0).
+    pub(crate) fn advertised(&self, bound: SocketAddr) -> String {
+        match (&self.advertise, bound.ip()) {
+            (Some(address), _) => address.clone(),
+            // "All interfaces" is no address for others.
+            (None, ip) if ip.is_unspecified() => format!("{}:{}", check::host_name(), bound.port()),
+            (None, _) => bound.to_string(),
+        }
+    }
+}
+
+/// Reads the configuration of this process.
+pub(crate) fn from_process() -> Task {
+    load(std::env::args_os(), &|name| std::env::var(name).ok())
+}
+
+/// Reads a configuration. `args` begin with the program's name; `env` answers for the environment.
+pub(crate) fn load(args: impl IntoIterator<Item = OsString>, env: &dyn Fn(&str) -> Option<String>) -> Task {
+    let request = match flags::parse(args) {
+        Ok(request) => request,
+        Err(exit) => return Task::Exit(exit),
+    };
+    let (values, mut problems) = fields::gather(&request.values, env);
+    let checked = check::check(&values, &mut problems);
+    match checked {
+        Some(config) if problems.is_empty() => match request.command {
+            flags::Command::Serve => Task::Serve(Box::new(config)),
+            flags::Command::CheckConfig => {
+                Task::Exit(Exit { text: check::effective(&values, &config), code: 0 })
+            }
+        },
+        _ => {
+            let list: String = problems.iter().map(|problem| format!("  {problem}\n")).collect();
+            let text = format!("the configuration cannot be used:\n{list}see --help for all settings");
+            Task::Exit(Exit { text, code: 2 })
+        }
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests;

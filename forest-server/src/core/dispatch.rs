@@ -1,0 +1,319 @@
+//! What is due in a segment, decided in the order (fire time, job) and cut into one transaction.
+//!
+//! The transaction moves the cursor to the last fire that it decides, and is guarded by the term, by the
+//! cursor it starts from and by the generation of the jobs it was decided on. So every fire is decided
+//! by exactly one committed transaction, whoever computes it and how often.
+//!
+//! Fires that are later than the threshold are not looked at one by one: what a job missed is counted, and
+//! costs one record however long the time was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
+
+use forest_etcd::Txn;
+use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Overlap, encode};
+use forest_proto::time::Instant;
+use forest_proto::{JobId, RunId, Segment};
+
+use super::clients::Seat;
+use super::compose::{Composer, Occasion};
+use super::jobs::{PlannedJob, SegmentJobs};
+use super::routing::Router;
+use super::runs::{Place, Run};
+use super::starting::Starting;
+use super::view::View;
+
+/// etcd takes 128 operations; the cursor is one, and a little room is left.
+const MAX_PUTS: usize = 120;
+/// A batch is closed when its documents are this long together. One more can have 64 KiB of parameters, which
+/// JSON may write six times as long; etcd takes 1.5 MiB.
+const MAX_BYTES: usize = 900 * 1024;
+
+/// One transaction's worth of decisions.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) segment: Segment,
+    pub(crate) txn: Txn,
+    pub(crate) cursor: Cursor,
+    /// The runs it creates; their revision is known once it has committed.
+    pub(crate) created: Vec<(RunId, Run)>,
+    /// Places promised by the router.
+    pub(crate) promised: Vec<Seat>,
+    /// The jobs that fire in it.
+    pub(crate) fired: BTreeSet<JobId>,
+}
+
+/// The first cursor of a segment: at now, never at zero.
+pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segment) -> Option<Batch> {
+    if view.jobs.segment(segment).decided().is_some() {
+        return None;
+    }
+    let cursor = Cursor { fire_at: composer.now(), job: String::new(), term: composer.term.number() };
+    let key = view.keys.cursor(segment);
+    let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
+    Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new(), fired: BTreeSet::new() })
+}
+
+/// What is due now; `None` if nothing is.
+pub(crate) fn decide(
+    view: &View,
+    router: &mut Router,
+    starting: &Starting,
+    composer: &Composer<'_>,
+    segment: Segment,
+) -> Option<Batch> {
+    let jobs = view.jobs.segment(segment);
+    if jobs.next_due().is_none_or(|at| at > composer.now_ms) {
+        return None;
+    }
+    let mut decider = Decider::new(view, router, starting, composer, jobs);
+    decider.run();
+    decider.finish(segment)
+}
+
+/// A fire to decide: when, whose, and if it stands for missed ones, for how many others.
+type Candidate = (i64, JobId, Option<u64>);
+
+struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
+    view: &'a View,
+    router: &'a mut Router,
+    starting: &'a Starting,
+    composer: &'a Composer<'a>,
+    jobs: &'a SegmentJobs,
+    planned: Peekable<I>,
+    /// Further fires of jobs that this batch has already looked at.
+    later: BTreeSet<Candidate>,
+    /// Jobs whose fires are being skipped, from the first one on.
+    skipped: BTreeMap<JobId, i64>,
+    fired: BTreeSet<JobId>,
+    /// The next fire is of a job that has a run on its way: the batch ends before it.
+    blocked: bool,
+    last: Option<(i64, JobId)>,
+    puts: Vec<(String, Vec<u8>)>,
+    bytes: usize,
+    created: Vec<(RunId, Run)>,
+    promised: Vec<Seat>,
+}
+
+impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
+    fn new(
+        view: &'a View,
+        router: &'a mut Router,
+        starting: &'a Starting,
+        composer: &'a Composer<'a>,
+        jobs: &'a SegmentJobs,
+    ) -> Self {
+        let planned: Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a> = Box::new(jobs.fires());
+        Self {
+            view,
+            router,
+            starting,
+            composer,
+            jobs,
+            planned: planned.peekable(),
+            later: BTreeSet::new(),
+            skipped: BTreeMap::new(),
+            fired: BTreeSet::new(),
+            blocked: false,
+            last: None,
+            puts: Vec::new(),
+            bytes: 0,
+            created: Vec::new(),
+            promised: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        while !self.is_full()
+            && let Some((at, id, missed)) = self.next_candidate()
+        {
+            self.last = Some((at, id.clone()));
+            let Some(job) = self.jobs.get(&id) else { continue };
+            self.candidate(at, id, missed, job);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.puts.len() + self.skipped.len() >= MAX_PUTS || self.bytes >= MAX_BYTES
+    }
+
+    fn next_candidate(&mut self) -> Option<Candidate> {
+        let planned = self.planned.peek().map(|(at, id)| (*at, id));
+        let later = self.later.first().map(|(at, id, _)| (*at, id));
+        let from_later = match (planned, later) {
+            (Some(planned), Some(later)) => later < planned,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        let due = if from_later { later } else { planned }.is_some_and(|(at, _)| at <= self.composer.now_ms);
+        if !due {
+            return None;
+        }
+        let (_, id) = if from_later { later? } else { planned? };
+        let exclusive = self.jobs.get(id).is_some_and(|job| job.overlap != Overlap::Allow);
+        if exclusive && self.starting.by_request(id) {
+            self.blocked = true;
+            return None;
+        }
+        if from_later {
+            self.later.pop_first()
+        } else {
+            self.planned.next().map(|(at, id)| (*at, id.clone(), None))
+        }
+    }
+
+    /// The fires before this instant are missed.
+    fn missed_before(&self, job: &PlannedJob) -> i64 {
+        let threshold =
+            job.misfire_threshold_ms.map_or(self.composer.defaults.misfire_threshold_ms, i64::from);
+        self.composer.now_ms - threshold
+    }
+
+    fn candidate(&mut self, at: i64, id: JobId, missed: Option<u64>, job: &PlannedJob) {
+        let Some(schedule) = &job.schedule else { return };
+        let horizon = self.missed_before(job);
+        if missed.is_some() || at >= horizon {
+            self.fire(at, &id, missed, job);
+            self.plan_later(schedule.next_after(at, job.anchor_ms), id, None);
+            return;
+        }
+        match job.misfire {
+            Misfire::FireOnce => {
+                let (count, last) = schedule.count_between(at - 1, horizon - 1, job.anchor_ms, u64::MAX);
+                self.plan_later(last, id, Some(count.saturating_sub(1)));
+            }
+            // A job cannot be saved with a policy that this version does not know.
+            Misfire::Skip | Misfire::FireAll => {
+                self.plan_later(schedule.next_after(horizon - 1, job.anchor_ms), id.clone(), None);
+                self.skipped.insert(id, at);
+            }
+        }
+    }
+
+    fn plan_later(&mut self, at: Option<i64>, id: JobId, missed: Option<u64>) {
+        if let Some(at) = at {
+            self.later.insert((at, id, missed));
+        }
+    }
+
+    fn fire(&mut self, at: i64, id: &JobId, missed: Option<u64>, planned: &PlannedJob) {
+        let Some(job) = planned.job() else { return };
+        let run = RunId::scheduled(id, Instant::from_ms(at), 1);
+        let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run.clone(), missed));
+        if planned.overlap != Overlap::Allow
+            && (self.fired.contains(id) || self.view.runs.is_active(id, None))
+        {
+            let why = "an earlier run of the job was still alive";
+            return self
+                .put_decision(&job, &self.composer.never_started(snapshot, Outcome::OverlapSkipped, why));
+        }
+        self.fired.insert(id.clone());
+        let keys = &self.view.keys;
+        let (key, place) = match self.router.pick(self.view, &job.group, &job.target) {
+            Some(seat) => {
+                snapshot.ip = seat.1.to_string();
+                let key = keys.snapshot(&job.group, &seat.1, &run);
+                let place = Place::queued(seat.1.clone(), &snapshot);
+                self.promised.push(seat);
+                (key, place)
+            }
+            None => (keys.pending(&job.group, &run), Place::pending(&snapshot)),
+        };
+        let value = encode(&snapshot);
+        self.create(run, place, job, value.clone());
+        self.put(key, value);
+    }
+
+    fn put_decision(&mut self, job: &Job, execution: &Execution) {
+        let run = execution.snapshot.id.clone();
+        let value = encode(execution);
+        self.put(self.view.keys.execution(&job.group, None, &run), value.clone());
+        let group = job.group.clone();
+        let run_now = Run {
+            group,
+            place: Place::ended(None, execution),
+            revision: 0,
+            created: 0,
+            listing: 0,
+            value: Some(value.into()),
+        };
+        self.created.push((run, run_now));
+    }
+
+    fn create(&mut self, run: RunId, place: Place, job: Job, value: Vec<u8>) {
+        let run_now =
+            Run { group: job.group, place, revision: 0, created: 0, listing: 0, value: Some(value.into()) };
+        self.created.push((run, run_now));
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>) {
+        self.bytes += key.len() + value.len();
+        self.puts.push((key, value));
+    }
+
+    /// How far the batch decides: to the last fire it took, or, when nothing due is left, to the last one it
+    /// skipped.
+    fn reach(&self, cut: bool) -> Option<(i64, JobId)> {
+        let last = self.last.clone()?;
+        if cut {
+            return Some(last);
+        }
+        let skipped = self.skipped.iter().filter_map(|(id, first)| {
+            let (_, last) = self.count_skipped(id, *first, i64::MAX)?;
+            Some((last, id.clone()))
+        });
+        skipped.chain([last]).max()
+    }
+
+    fn count_skipped(&self, id: &JobId, first: i64, until: i64) -> Option<(u64, i64)> {
+        let job = self.jobs.get(id)?;
+        let until = until.min(self.missed_before(job) - 1);
+        let (count, last) = job.schedule.as_ref()?.count_between(first - 1, until, job.anchor_ms, u64::MAX);
+        Some((count, last?))
+    }
+
+    fn finish(mut self, segment: Segment) -> Option<Batch> {
+        let cut = self.is_full() || self.blocked;
+        let (at, id) = self.reach(cut)?;
+        for (skipped, first) in std::mem::take(&mut self.skipped) {
+            let until = if skipped <= id { at } else { at - 1 };
+            self.record_skip(&skipped, first, until);
+        }
+        let decided = self.jobs.decided()?;
+        let cursor =
+            Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term: self.composer.term.number() };
+        let (cursor_key, jobgen_key) = (self.view.keys.cursor(segment), self.view.keys.jobgen(segment));
+        let mut txn = self.composer.term.txn();
+        txn = txn
+            .modified(cursor_key.clone(), decided.revision)
+            .modified(jobgen_key.clone(), self.jobs.jobgen());
+        txn = txn.or_get(self.view.keys.leader()).or_get(cursor_key.clone()).or_get(jobgen_key);
+        for (key, value) in self.puts {
+            txn = txn.put(key, value);
+        }
+        txn = txn.put(cursor_key, encode(&cursor));
+        Some(Batch {
+            segment,
+            txn,
+            cursor,
+            created: self.created,
+            promised: self.promised,
+            fired: self.fired,
+        })
+    }
+
+    /// One record for all that a job missed, under the id of the last of those fires.
+    fn record_skip(&mut self, id: &JobId, first: i64, until: i64) {
+        let Some(job) = self.jobs.get(id).and_then(PlannedJob::job) else { return };
+        let Some((count, last)) = self.count_skipped(id, first, until) else { return };
+        let run = RunId::scheduled(id, Instant::from_ms(last), 1);
+        let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run, None));
+        snapshot.missed_fires = count - 1;
+        let why = format!(
+            "{count} fire(s) from {} on were later than the misfire threshold",
+            Instant::from_ms(first)
+        );
+        let execution = self.composer.never_started(snapshot, Outcome::MisfireSkipped, &why);
+        self.put_decision(&job, &execution);
+    }
+}

@@ -1,0 +1,356 @@
+//! The jobs of each segment and the order in which they fire next.
+//!
+//! Built for a million jobs: of each only what planning needs is kept apart; the rest stays as the JSON it
+//! was stored as and is read when the job fires.
+//!
+//! Invariant: for every enabled job with a schedule, once its segment has a cursor, the plan holds the
+//! job's first fire after both the cursor and the instant from which the job counts; for any other job it
+//! holds nothing.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use forest_proto::record::{Cursor, Job, Misfire, Overlap, Trigger, decode};
+use forest_proto::{GroupName, JobId, Segment, SegmentCount};
+
+use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
+
+/// No fire planned.
+const NEVER: i64 = i64::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    count: SegmentCount,
+    segments: Vec<SegmentJobs>,
+    schedules: ScheduleCache,
+    /// How many jobs each group has; its keys are the names that the jobs share.
+    groups: BTreeMap<GroupName, usize>,
+    default_zone: String,
+}
+
+/// How far a segment is decided, and by which write of the cursor that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decided {
+    pub(crate) fire_ms: i64,
+    pub(crate) job: String,
+    pub(crate) revision: i64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SegmentJobs {
+    jobs: BTreeMap<JobId, PlannedJob>,
+    plan: BTreeSet<(i64, JobId)>,
+    decided: Option<Decided>,
+    /// Mod revision of the segment's `jobgen`; 0 = no job was ever stored in it.
+    jobgen: i64,
+    enabled: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct PlannedJob {
+    pub(crate) revision: i64,
+    pub(crate) group: GroupName,
+    listing: u32,
+    next_ms: i64,
+    /// Only fires after this count; intervals are counted from it.
+    pub(crate) anchor_ms: i64,
+    pub(crate) schedule: Option<Arc<Schedule>>,
+    pub(crate) enabled: bool,
+    pub(crate) overlap: Overlap,
+    pub(crate) misfire: Misfire,
+    pub(crate) misfire_threshold_ms: Option<u32>,
+    document: Box<[u8]>,
+}
+
+impl PlannedJob {
+    /// The whole job. It was read before it was taken in, so it can be read again.
+    pub(crate) fn job(&self) -> Option<Job> {
+        decode(&self.document).ok()
+    }
+
+    pub(crate) fn next_ms(&self) -> Option<i64> {
+        (self.next_ms != NEVER).then_some(self.next_ms)
+    }
+}
+
+impl Jobs {
+    pub(crate) fn new(count: SegmentCount, default_zone: String) -> Self {
+        let segments = count.all().map(|_| SegmentJobs::default()).collect();
+        Self { count, segments, schedules: ScheduleCache::default(), groups: BTreeMap::new(), default_zone }
+    }
+
+    pub(crate) fn count(&self) -> SegmentCount {
+        self.count
+    }
+
+    pub(crate) fn default_zone(&self) -> &str {
+        &self.default_zone
+    }
+
+    pub(crate) fn segment_of(&self, job: &JobId) -> Segment {
+        self.count.segment_of(job)
+    }
+
+    pub(crate) fn segments(&self) -> impl Iterator<Item = Segment> + use<> {
+        self.count.all()
+    }
+
+    pub(crate) fn segment(&self, segment: Segment) -> &SegmentJobs {
+        &self.segments[segment.index()]
+    }
+
+    /// Whether a segment of this cluster; another program may have written any number.
+    pub(crate) fn has(&self, segment: Segment) -> bool {
+        segment.index() < self.segments.len()
+    }
+
+    pub(crate) fn get(&self, job: &JobId) -> Option<&PlannedJob> {
+        self.segments[self.segment_of(job).index()].jobs.get(job)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.jobs.len()).sum()
+    }
+
+    pub(crate) fn enabled(&self) -> usize {
+        self.segments.iter().map(|segment| segment.enabled).sum()
+    }
+
+    /// The jobs after `after` in the order of their ids, at most `limit`.
+    pub(crate) fn page(&self, after: Option<&JobId>, limit: usize) -> Vec<(&JobId, &PlannedJob)> {
+        let from = (after.map_or(Unbounded, Excluded), Unbounded);
+        let mut page = Vec::new();
+        for segment in &self.segments {
+            page.extend(segment.jobs.range::<JobId, _>(from).take(limit));
+        }
+        page.sort_unstable_by_key(|(id, _)| *id);
+        page.truncate(limit);
+        page
+    }
+
+    /// The soonest fires, at most `limit`.
+    pub(crate) fn soonest(&self, limit: usize) -> Vec<(i64, &JobId)> {
+        let mut fires: Vec<_> = self
+            .segments
+            .iter()
+            .flat_map(|s| s.plan.iter().take(limit))
+            .map(|(at, job)| (*at, job))
+            .collect();
+        fires.sort_unstable();
+        fires.truncate(limit);
+        fires
+    }
+
+    /// Takes a stored job; an error says why it cannot be scheduled, and the job is then kept without fires.
+    pub(crate) fn put(
+        &mut self,
+        id: &JobId,
+        document: &[u8],
+        revision: i64,
+        listing: u32,
+    ) -> Result<bool, String> {
+        let index = self.segment_of(id).index();
+        if let Some(known) = self.segments[index].jobs.get_mut(id)
+            && known.revision >= revision
+        {
+            known.listing = listing;
+            return Ok(false);
+        }
+        let job: Job = decode(document).map_err(|error| error.to_string())?;
+        if job.id != *id {
+            return Err(format!("it calls itself {}", job.id));
+        }
+        let (schedule, problem) = match self.schedule_of(&job) {
+            Ok(schedule) => (schedule, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let planned = PlannedJob {
+            revision,
+            group: self.share_group(job.group.clone()),
+            listing,
+            next_ms: NEVER,
+            anchor_ms: job.effective_after.map_or(0, |at| at.as_ms()),
+            schedule,
+            enabled: job.is_enabled(),
+            overlap: job.overlap,
+            misfire: job.misfire,
+            misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            document: document.into(),
+        };
+        if let Some(before) = self.segments[index].insert(id.clone(), planned) {
+            self.leave_group(&before.group);
+        }
+        problem.map_or(Ok(true), Err)
+    }
+
+    /// The compiled schedule of a job; `None` for one that is not fired by the clock.
+    pub(crate) fn schedule_of(&self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
+        if job.trigger != Trigger::Cron {
+            return Ok(None);
+        }
+        let zone = if job.time_zone.is_empty() { &self.default_zone } else { &job.time_zone };
+        let cron = normalised_cron(job).map_err(|error| error.to_string())?;
+        let schedule = self.schedules.intern(&cron, zone, job.dst_gap, job.dst_fold);
+        schedule.map(Some).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn remove(&mut self, id: &JobId, revision: i64) -> bool {
+        let index = self.segment_of(id).index();
+        let Some(job) = self.segments[index].remove(id, revision) else { return false };
+        self.leave_group(&job.group);
+        true
+    }
+
+    pub(crate) fn of_group(&self, group: &GroupName) -> usize {
+        self.groups.get(group).copied().unwrap_or(0)
+    }
+
+    /// Counts a job in, and gives back the one copy of the group's name.
+    fn share_group(&mut self, group: GroupName) -> GroupName {
+        let shared = self.groups.get_key_value(&group).map_or(group, |(shared, _)| shared.clone());
+        *self.groups.entry(shared.clone()).or_default() += 1;
+        shared
+    }
+
+    fn leave_group(&mut self, group: &GroupName) {
+        if let Some(count) = self.groups.get_mut(group) {
+            *count -= 1;
+            if *count == 0 {
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    pub(crate) fn stale(&self, listing: u32, revision: i64) -> Vec<JobId> {
+        let jobs = self.segments.iter().flat_map(|segment| &segment.jobs);
+        jobs.filter(|(_, job)| job.listing != listing && job.revision <= revision)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(crate) fn set_jobgen(&mut self, segment: Segment, revision: i64) {
+        let known = &mut self.segments[segment.index()].jobgen;
+        *known = revision.max(*known);
+    }
+
+    pub(crate) fn set_cursor(&mut self, segment: Segment, cursor: &Cursor, revision: i64) {
+        self.segments[segment.index()].set_decided(Decided {
+            fire_ms: cursor.fire_at.as_ms(),
+            job: cursor.job.clone(),
+            revision,
+        });
+    }
+}
+
+impl SegmentJobs {
+    pub(crate) fn decided(&self) -> Option<&Decided> {
+        self.decided.as_ref()
+    }
+
+    pub(crate) fn jobgen(&self) -> i64 {
+        self.jobgen
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) fn get(&self, job: &JobId) -> Option<&PlannedJob> {
+        self.jobs.get(job)
+    }
+
+    /// The fires in order, from the soonest.
+    pub(crate) fn fires(&self) -> impl Iterator<Item = &(i64, JobId)> {
+        self.plan.iter()
+    }
+
+    pub(crate) fn next_due(&self) -> Option<i64> {
+        self.plan.first().map(|(at, _)| *at)
+    }
+
+    fn insert(&mut self, id: JobId, mut job: PlannedJob) -> Option<PlannedJob> {
+        let before = self.take(&id);
+        self.enabled += usize::from(job.enabled);
+        if let Some(decided) = &self.decided {
+            job.next_ms = first_fire(&job, &id, decided);
+            self.plan_fire(&job, &id);
+        }
+        self.jobs.insert(id, job);
+        before
+    }
+
+    fn plan_fire(&mut self, job: &PlannedJob, id: &JobId) {
+        if job.next_ms != NEVER {
+            self.plan.insert((job.next_ms, id.clone()));
+        }
+    }
+
+    fn take(&mut self, id: &JobId) -> Option<PlannedJob> {
+        let job = self.jobs.remove(id)?;
+        self.enabled -= usize::from(job.enabled);
+        if job.next_ms != NEVER {
+            self.plan.remove(&(job.next_ms, id.clone()));
+        }
+        Some(job)
+    }
+
+    fn remove(&mut self, id: &JobId, revision: i64) -> Option<PlannedJob> {
+        self.jobs.get(id).filter(|job| job.revision < revision)?;
+        self.take(id)
+    }
+
+    /// Moves the cursor, and with it every fire that it passes. Cursors of the past are ignored.
+    pub(crate) fn set_decided(&mut self, decided: Decided) {
+        match &self.decided {
+            Some(known) if known.revision >= decided.revision => {}
+            Some(_) => self.advance(decided),
+            None => {
+                self.decided = Some(decided);
+                self.plan_all();
+            }
+        }
+    }
+
+    fn plan_all(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        self.plan.clear();
+        self.enabled = 0;
+        for (id, job) in jobs {
+            self.insert(id, job);
+        }
+    }
+
+    fn advance(&mut self, decided: Decided) {
+        while let Some((at, id)) = self.plan.first()
+            && (*at, id.as_str()) <= (decided.fire_ms, decided.job.as_str())
+        {
+            let Some((_, id)) = self.plan.pop_first() else { break };
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.next_ms = first_fire(job, &id, &decided);
+                if job.next_ms != NEVER {
+                    self.plan.insert((job.next_ms, id));
+                }
+            }
+        }
+        self.decided = Some(decided);
+    }
+}
+
+/// A job's cron text in our dialect. A document without our creation time was written by the original, whose
+/// dialect differs: there, five fields begin with the seconds.
+pub(crate) fn normalised_cron(job: &Job) -> Result<Cow<'_, str>, ScheduleError> {
+    match job.created_at {
+        Some(_) => Ok(Cow::Borrowed(&job.cron)),
+        None => normalise_original(&job.cron).map(Cow::Owned),
+    }
+}
+
+/// The first fire of a job behind the cursor. Fires at the cursor's own instant are behind it for jobs with
+/// a larger id.
+fn first_fire(job: &PlannedJob, id: &JobId, decided: &Decided) -> i64 {
+    let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) else { return NEVER };
+    let undecided = if id.as_str() > decided.job.as_str() { decided.fire_ms - 1 } else { decided.fire_ms };
+    schedule.next_after(undecided.max(job.anchor_ms), job.anchor_ms).unwrap_or(NEVER)
+}

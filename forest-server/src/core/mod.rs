@@ -1,0 +1,28 @@
+//! The pure core of a node: what it knows and what it decides, without I/O, clock or randomness.
+//!
+//! * [`view`]: the mirror of our keys in etcd, kept up to date by one ordered stream of changes. Every node
+//!   has it; only the leader acts on it.
+//! * [`jobs`]: the jobs with their ordered next fire times; [`runs`]: the runs that are alive;
+//!   [`clients`]: who can execute them.
+//! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
+//! * [`steps`]: what a single run or request needs next, as one guarded transaction.
+//! * [`compose`]: the documents that both write. [`routing`]: which client gets a run.
+//! * [`starting`]: which jobs have a run on its way. [`term`]: what a leader needs in order to write anything.
+//! * [`clock_guard`]: whether the wall clock can be trusted.
+//!
+//! Everything in here is a function of the view, of the instants passed in, and of nothing else: two
+//! leaders with the same view compute the same transactions.
+
+pub(crate) mod clients;
+pub(crate) mod clock_guard;
+pub(crate) mod compose;
+pub(crate) mod dispatch;
+pub(crate) mod entry;
+pub(crate) mod jobs;
+pub(crate) mod quarantine;
+pub(crate) mod routing;
+pub(crate) mod runs;
+pub(crate) mod starting;
+pub(crate) mod steps;
+pub(crate) mod term;
+pub(crate) mod view;

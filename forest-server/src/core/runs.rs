@@ -1,0 +1,296 @@
+//! The runs that are alive: from the key that creates a run to the deletion of its collected result.
+//!
+//! A run is in one place at a time. Every change of a place marks the run, so that whoever leads looks at
+//! it again; the same look serves the happy case, fail-over and the slow scan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fnv::FnvHashMap;
+use forest_proto::record::{Execution, ExecutionState, Snapshot};
+use forest_proto::{ClientId, GroupName, JobId, RunId, Segment, TargetName};
+
+use super::clients::Seat;
+
+/// Results kept in memory until they are collected; what is beyond this is read from etcd again.
+const RESULT_BUDGET: usize = 64 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A retry that is not due yet.
+    Delayed { segment: Segment, due_ms: i64 },
+    /// No client could take it.
+    Pending { target: TargetName, deadline_ms: Option<i64> },
+    /// Given to a client that has not claimed it.
+    Queued { client: ClientId, target: TargetName, deadline_ms: Option<i64> },
+    /// Claimed.
+    Running { client: ClientId },
+    /// Ended. `client`: `None` if it never was anywhere.
+    Ended { client: Option<ClientId>, state: ExecutionState },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) group: GroupName,
+    pub(crate) place: Place,
+    /// Mod revision of its key.
+    pub(crate) revision: i64,
+    /// Create revision of its key; of an execution, the fencing token.
+    pub(crate) created: i64,
+    pub(crate) listing: u32,
+    /// The document, where the next step needs it: not while the run is executed.
+    pub(crate) value: Option<Box<[u8]>>,
+}
+
+/// What a client has of one group.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Load {
+    pub(crate) queued: BTreeSet<RunId>,
+    pub(crate) running: BTreeSet<RunId>,
+}
+
+impl Load {
+    pub(crate) fn total(&self) -> usize {
+        self.queued.len() + self.running.len()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Runs {
+    all: FnvHashMap<RunId, Run>,
+    /// Runs by job, as long as they stand in the way of another one.
+    active: FnvHashMap<String, BTreeSet<RunId>>,
+    loads: BTreeMap<Seat, Load>,
+    parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
+    delays: BTreeSet<(i64, RunId)>,
+    /// Settled and waiting for the collector, in the order in which they were settled.
+    settled: BTreeMap<(i64, RunId), ()>,
+    marked: BTreeSet<RunId>,
+    result_bytes: usize,
+}
+
+impl Run {
+    fn is_settled(&self) -> bool {
+        matches!(&self.place, Place::Ended { state, .. } if state.decided)
+    }
+
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        let client = match &self.place {
+            Place::Queued { client, .. } | Place::Running { client } => client,
+            _ => return None,
+        };
+        Some((self.group.clone(), client.clone()))
+    }
+}
+
+impl Runs {
+    pub(crate) fn get(&self, run: &RunId) -> Option<&Run> {
+        self.all.get(run)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether any run of the job but `except` is alive and not settled.
+    pub(crate) fn is_active(&self, job: &JobId, except: Option<&RunId>) -> bool {
+        self.active.get(job.as_str()).is_some_and(|runs| runs.iter().any(|run| Some(run) != except))
+    }
+
+    pub(crate) fn of_job(&self, job: &JobId) -> impl Iterator<Item = &RunId> {
+        self.active.get(job.as_str()).into_iter().flatten()
+    }
+
+    pub(crate) fn load(&self, seat: &Seat) -> Option<&Load> {
+        self.loads.get(seat)
+    }
+
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (&Seat, &Load)> {
+        self.loads.iter()
+    }
+
+    /// Runs that wait for a client, by target, oldest first.
+    pub(crate) fn parked(&self, group: &GroupName) -> impl Iterator<Item = (&TargetName, &BTreeSet<RunId>)> {
+        self.parked.get(group).into_iter().flatten()
+    }
+
+    pub(crate) fn parked_groups(&self) -> impl Iterator<Item = (&GroupName, impl Iterator<Item = &RunId>)> {
+        self.parked.iter().map(|(group, targets)| (group, targets.values().flatten()))
+    }
+
+    pub(crate) fn delays(&self) -> impl Iterator<Item = &(i64, RunId)> {
+        self.delays.iter()
+    }
+
+    pub(crate) fn settled(&self) -> impl Iterator<Item = &RunId> {
+        self.settled.keys().map(|(_, run)| run)
+    }
+
+    pub(crate) fn settled_len(&self) -> usize {
+        self.settled.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RunId, &Run)> {
+        self.all.iter()
+    }
+
+    pub(crate) fn mark(&mut self, run: &RunId) {
+        self.marked.insert(run.clone());
+    }
+
+    pub(crate) fn mark_all(&mut self) {
+        self.marked = self.all.keys().cloned().collect();
+    }
+
+    pub(crate) fn forget_marks(&mut self) {
+        self.marked.clear();
+    }
+
+    pub(crate) fn next_marked(&mut self) -> Option<RunId> {
+        self.marked.pop_first()
+    }
+
+    /// Takes what was written at `revision`, unless something newer is known.
+    pub(crate) fn put(&mut self, id: &RunId, run: Run) {
+        if let Some(known) = self.all.get_mut(id)
+            && known.revision >= run.revision
+        {
+            known.listing = run.listing;
+            return;
+        }
+        self.take(id);
+        self.index(id, &run);
+        self.marked.insert(id.clone());
+        self.all.insert(id.clone(), run);
+    }
+
+    /// Forgets a run whose key in `place` was deleted at `revision`. A run that is elsewhere by now stays.
+    pub(crate) fn remove(&mut self, id: &RunId, revision: i64, was_there: impl Fn(&Place) -> bool) {
+        if self.all.get(id).is_some_and(|run| run.revision < revision && was_there(&run.place)) {
+            self.take(id);
+        }
+    }
+
+    pub(crate) fn stale(&self, listing: u32, revision: i64) -> Vec<RunId> {
+        let stale = |run: &Run| run.listing != listing && run.revision <= revision;
+        let mut ids: Vec<_> =
+            self.all.iter().filter(|(_, run)| stale(run)).map(|(id, _)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Keeps a document that was read again, if the run has not changed since.
+    pub(crate) fn set_value(&mut self, id: &RunId, revision: i64, value: Vec<u8>) {
+        if let Some(run) = self.all.get_mut(id)
+            && run.revision == revision
+        {
+            if run.is_settled() {
+                self.result_bytes += value.len();
+            }
+            run.value = Some(value.into());
+            self.marked.insert(id.clone());
+        }
+    }
+
+    fn take(&mut self, id: &RunId) -> Option<Run> {
+        let run = self.all.remove(id)?;
+        self.unindex(id, &run);
+        Some(run)
+    }
+
+    fn index(&mut self, id: &RunId, run: &Run) {
+        if run.is_settled() {
+            self.settled.insert((run.revision, id.clone()), ());
+            self.result_bytes += run.value.as_ref().map_or(0, |value| value.len());
+        } else {
+            self.active.entry(id.job().to_owned()).or_default().insert(id.clone());
+        }
+        match &run.place {
+            Place::Delayed { due_ms, .. } => {
+                self.delays.insert((*due_ms, id.clone()));
+            }
+            Place::Pending { target, .. } => {
+                let targets = self.parked.entry(run.group.clone()).or_default();
+                targets.entry(target.clone()).or_default().insert(id.clone());
+            }
+            Place::Queued { client, .. } => {
+                self.loads.entry((run.group.clone(), client.clone())).or_default().queued.insert(id.clone());
+            }
+            Place::Running { client } => {
+                self.loads.entry((run.group.clone(), client.clone())).or_default().running.insert(id.clone());
+            }
+            Place::Ended { .. } => {}
+        }
+    }
+
+    fn unindex(&mut self, id: &RunId, run: &Run) {
+        if run.is_settled() {
+            self.settled.remove(&(run.revision, id.clone()));
+            self.result_bytes -= run.value.as_ref().map_or(0, |value| value.len());
+        } else if let Some(runs) = self.active.get_mut(id.job()) {
+            runs.remove(id);
+            if runs.is_empty() {
+                self.active.remove(id.job());
+            }
+        }
+        match &run.place {
+            Place::Delayed { due_ms, .. } => {
+                self.delays.remove(&(*due_ms, id.clone()));
+            }
+            Place::Pending { target, .. } => {
+                if let Some(targets) = self.parked.get_mut(&run.group)
+                    && let Some(runs) = targets.get_mut(target)
+                {
+                    runs.remove(id);
+                    if runs.is_empty() {
+                        targets.remove(target);
+                    }
+                    if targets.is_empty() {
+                        self.parked.remove(&run.group);
+                    }
+                }
+            }
+            Place::Queued { client, .. } | Place::Running { client } => {
+                let seat = (run.group.clone(), client.clone());
+                if let Some(load) = self.loads.get_mut(&seat) {
+                    load.queued.remove(id);
+                    load.running.remove(id);
+                    if load.total() == 0 {
+                        self.loads.remove(&seat);
+                    }
+                }
+            }
+            Place::Ended { .. } => {}
+        }
+    }
+
+    /// A result is kept only while there is room.
+    pub(crate) fn keep_result(&self, value: Vec<u8>) -> Option<Box<[u8]>> {
+        (self.result_bytes + value.len() <= RESULT_BUDGET).then(|| value.into())
+    }
+}
+
+/// The places as they are read from documents.
+impl Place {
+    pub(crate) fn pending(snapshot: &Snapshot) -> Self {
+        Self::Pending {
+            target: snapshot.target.clone(),
+            deadline_ms: snapshot.start_deadline.map(|at| at.as_ms()),
+        }
+    }
+
+    pub(crate) fn queued(client: ClientId, snapshot: &Snapshot) -> Self {
+        let deadline_ms = snapshot.start_deadline.map(|at| at.as_ms());
+        Self::Queued { client, target: snapshot.target.clone(), deadline_ms }
+    }
+
+    pub(crate) fn ended(client: Option<ClientId>, execution: &Execution) -> Self {
+        let state = ExecutionState {
+            status: execution.status,
+            outcome: execution.outcome,
+            decided: execution.decided,
+            max_attempts: execution.snapshot.max_attempts,
+            on_lost: execution.snapshot.on_lost,
+        };
+        Self::Ended { client, state }
+    }
+}

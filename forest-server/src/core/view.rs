@@ -1,0 +1,371 @@
+//! The mirror of all our keys: one ordered stream of changes in, typed tables out.
+//!
+//! The stream is a hint. Whatever is decided on the view is guarded by the revisions of the keys it was
+//! decided on; a view that is behind makes a decision fail, never makes it wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use forest_etcd::{Change, KeyValue};
+use forest_proto::record::{
+    self, ClientRecord, Cursor, Delay, ExecutionState, Group, Node, Request, Snapshot, Status,
+};
+use forest_proto::{GroupName, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
+
+use super::clients::{Client, Clients, Seat};
+use super::entry::Table;
+use super::jobs::Jobs;
+use super::quarantine::Quarantine;
+use super::runs::{Place, Run, Runs};
+
+/// What is read of the wall clock and the time since boot, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) wall_ms: i64,
+    pub(crate) boot: Duration,
+}
+
+/// Who holds the leader key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub(crate) node: String,
+    /// etcd's create revision: the number of the term.
+    pub(crate) term: i64,
+    revision: i64,
+}
+
+/// Another node's clock, as it looked when its last heartbeat came in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heartbeat {
+    pub(crate) skew_ms: i64,
+    pub(crate) heard: Duration,
+}
+
+/// What changed in a way that concerns runs which were not themselves changed.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// Clients that came or changed.
+    pub(crate) seats: Vec<Seat>,
+    /// Clients that vanished, with the time to live of their lease, if they said.
+    pub(crate) vanished: Vec<(Seat, Option<u64>)>,
+    /// Groups in which a place became free.
+    pub(crate) groups: BTreeSet<GroupName>,
+    pub(crate) requests: Vec<(Segment, RequestKey)>,
+}
+
+pub(crate) struct View {
+    pub(crate) keys: Keyspace,
+    pub(crate) jobs: Jobs,
+    pub(crate) runs: Runs,
+    pub(crate) clients: Clients,
+    pub(crate) groups: Table<GroupName, Group>,
+    pub(crate) nodes: Table<NodeId, Node>,
+    pub(crate) requests: Table<(Segment, RequestKey), Request>,
+    pub(crate) late: Table<(RunId, Seat), ()>,
+    pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) touched: Touched,
+    leader: Option<Leadership>,
+    leader_listing: u32,
+    revision: i64,
+    listing: u32,
+    complete: bool,
+}
+
+impl View {
+    pub(crate) fn new(keys: Keyspace, segments: SegmentCount, default_zone: String) -> Self {
+        Self {
+            keys,
+            jobs: Jobs::new(segments, default_zone),
+            runs: Runs::default(),
+            clients: Clients::default(),
+            groups: Table::default(),
+            nodes: Table::default(),
+            requests: Table::default(),
+            late: Table::default(),
+            heartbeats: BTreeMap::new(),
+            quarantine: Quarantine::default(),
+            touched: Touched::default(),
+            leader: None,
+            leader_listing: 0,
+            revision: 0,
+            listing: 0,
+            complete: false,
+        }
+    }
+
+    /// Everything written up to this revision is in the view.
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Whether a first full list is in.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(crate) fn leader(&self) -> Option<&Leadership> {
+        self.leader.as_ref()
+    }
+
+    pub(crate) fn apply(&mut self, change: Change, now: Now) {
+        match change {
+            Change::Reset => self.reset(),
+            Change::ListStarted => self.listing += 1,
+            Change::Listed(kv) => self.put(kv, None),
+            Change::ListEnded { revision } => {
+                self.sweep(revision);
+                self.complete = true;
+                self.revision = self.revision.max(revision);
+            }
+            Change::Put(kv) => {
+                let revision = kv.mod_revision;
+                self.put(kv, Some(now));
+                self.revision = self.revision.max(revision);
+            }
+            Change::Deleted { key, revision } => {
+                self.delete(&key, revision);
+                self.revision = self.revision.max(revision);
+            }
+            Change::Progress { revision } => self.revision = self.revision.max(revision),
+        }
+    }
+
+    fn reset(&mut self) {
+        let (segments, zone) = (self.jobs.count(), self.jobs.default_zone().to_owned());
+        *self = Self::new(self.keys.clone(), segments, zone);
+    }
+
+    /// `live`: the moment at which the write was heard of; `None` when it was listed and may be old.
+    fn put(&mut self, kv: KeyValue, live: Option<Now>) {
+        let Some(key) = self.keys.parse(&kv.key) else {
+            return self.reject(&kv.key, kv.mod_revision, "the key is not of our layout");
+        };
+        if let Err(reason) = self.put_key(key, &kv, live) {
+            self.reject(&kv.key, kv.mod_revision, &reason);
+        } else if self.quarantine.len() > 0 {
+            self.quarantine.forget(&kv.key);
+        }
+    }
+
+    fn reject(&mut self, key: &str, revision: i64, reason: &str) {
+        if self.quarantine.note(key, revision) {
+            tracing::error!(key, reason, "leaving alone a key that cannot be understood");
+        }
+    }
+
+    fn put_key(&mut self, key: Key, kv: &KeyValue, live: Option<Now>) -> Result<(), String> {
+        let (revision, listing) = (kv.mod_revision, self.listing);
+        match key {
+            Key::Job(id) => {
+                self.jobs.put(&id, &kv.value, revision, listing)?;
+            }
+            Key::Cursor(segment) => {
+                let cursor: Cursor = read(&kv.value)?;
+                self.check_segment(segment)?;
+                self.jobs.set_cursor(segment, &cursor, revision);
+            }
+            Key::Jobgen(segment) => {
+                self.check_segment(segment)?;
+                self.jobs.set_jobgen(segment, revision);
+            }
+            Key::Leader => {
+                self.leader_listing = listing;
+                if self.leader.as_ref().is_none_or(|known| known.revision < revision) {
+                    let node = String::from_utf8_lossy(&kv.value).into_owned();
+                    self.leader = Some(Leadership { node, term: kv.create_revision, revision });
+                }
+            }
+            Key::Node(id) => self.put_node(id, kv, live)?,
+            Key::Group(name) => {
+                self.groups.put(name, read(&kv.value)?, revision, listing);
+            }
+            Key::Client { group, client } => {
+                let record = ClientRecord::read(&kv.value).ok_or("neither a registration nor a name")?;
+                let seat = (group, client);
+                let entry = Client { record };
+                if self.clients.put(seat.clone(), entry, revision, listing) {
+                    self.touched.seats.push(seat);
+                }
+            }
+            Key::Request { segment, key } => {
+                let id = (segment, key);
+                if self.requests.put(id.clone(), read(&kv.value)?, revision, listing) {
+                    self.touched.requests.push(id);
+                }
+            }
+            Key::Late { group, client, run } => {
+                self.late.put((run, (group, client)), (), revision, listing);
+            }
+            Key::Delay { .. } | Key::Pending { .. } | Key::Snapshot { .. } | Key::Execution { .. } => {
+                self.put_run(key, kv)?;
+            }
+            // Read by those whom they concern.
+            Key::Meta | Key::Answer { .. } | Key::Cancel { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn check_segment(&self, segment: Segment) -> Result<(), String> {
+        if self.jobs.has(segment) { Ok(()) } else { Err("this cluster has fewer segments".into()) }
+    }
+
+    fn put_node(&mut self, id: NodeId, kv: &KeyValue, live: Option<Now>) -> Result<(), String> {
+        let node: Node = read(&kv.value)?;
+        if let Some(now) = live {
+            let skew_ms = node.wall.as_ms() - now.wall_ms;
+            self.heartbeats.insert(id.clone(), Heartbeat { skew_ms, heard: now.boot });
+        }
+        self.nodes.put(id, node, kv.mod_revision, self.listing);
+        Ok(())
+    }
+
+    fn put_run(&mut self, key: Key, kv: &KeyValue) -> Result<(), String> {
+        let keep = || Some(kv.value.clone().into_boxed_slice());
+        let (group, place, run, value) = match key {
+            Key::Delay { segment, due, run } => {
+                let delay: Delay = read(&kv.value)?;
+                (delay.group, Place::Delayed { segment, due_ms: due.as_ms() }, run, keep())
+            }
+            Key::Pending { group, run } => {
+                let snapshot: Snapshot = read(&kv.value)?;
+                (group, Place::pending(&snapshot), run, keep())
+            }
+            Key::Snapshot { group, client, run } => {
+                let snapshot: Snapshot = read(&kv.value)?;
+                (group, Place::queued(client, &snapshot), run, keep())
+            }
+            Key::Execution { group, client, run } => {
+                let state: ExecutionState = read(&kv.value)?;
+                if state.status == Status::Running {
+                    let client = client.ok_or("it runs, but nowhere")?;
+                    (group, Place::Running { client }, run, None)
+                } else {
+                    let value = if state.decided { self.runs.keep_result(kv.value.clone()) } else { keep() };
+                    (group, Place::Ended { client, state }, run, value)
+                }
+            }
+            _ => return Ok(()),
+        };
+        self.touch_freed(&run, &place);
+        let (revision, created, listing) = (kv.mod_revision, kv.create_revision, self.listing);
+        self.runs.put(&run, Run { group, place, revision, created, listing, value });
+        Ok(())
+    }
+
+    /// A run that leaves a client's hands makes room for one that waits.
+    fn touch_freed(&mut self, run: &RunId, to: &Place) {
+        let stays = matches!(to, Place::Queued { .. } | Place::Running { .. });
+        if let Some(before) = self.runs.get(run)
+            && !stays
+            && before.seat().is_some()
+        {
+            self.touched.groups.insert(before.group.clone());
+        }
+    }
+
+    fn delete(&mut self, text: &str, revision: i64) {
+        self.quarantine.forget(text);
+        let Some(key) = self.keys.parse(text) else { return };
+        match key {
+            Key::Job(id) => {
+                if self.jobs.remove(&id, revision) {
+                    let runs: Vec<_> = self.runs.of_job(&id).cloned().collect();
+                    runs.iter().for_each(|run| self.runs.mark(run));
+                }
+            }
+            Key::Leader => {
+                if self.leader.as_ref().is_some_and(|known| known.revision < revision) {
+                    self.leader = None;
+                }
+            }
+            Key::Node(id) => {
+                self.nodes.remove(&id, revision);
+                self.heartbeats.remove(&id);
+            }
+            Key::Group(name) => {
+                self.groups.remove(&name, revision);
+            }
+            Key::Client { group, client } => {
+                let seat = (group, client);
+                self.remove_client(seat, revision);
+            }
+            Key::Request { segment, key } => {
+                self.requests.remove(&(segment, key), revision);
+            }
+            Key::Late { group, client, run } => {
+                self.late.remove(&(run, (group, client)), revision);
+            }
+            Key::Delay { run, .. } => {
+                self.runs.remove(&run, revision, |at| matches!(at, Place::Delayed { .. }))
+            }
+            Key::Pending { run, .. } => {
+                self.runs.remove(&run, revision, |at| matches!(at, Place::Pending { .. }))
+            }
+            Key::Snapshot { group, client, run } => {
+                let was_there =
+                    |at: &Place| matches!(at, Place::Queued { client: known, .. } if *known == client);
+                self.runs.remove(&run, revision, was_there);
+                self.touched.groups.insert(group);
+            }
+            Key::Execution { group, client, run } => {
+                self.runs.remove(&run, revision, |at| match at {
+                    Place::Running { client: known } => Some(known) == client.as_ref(),
+                    Place::Ended { client: known, .. } => *known == client,
+                    _ => false,
+                });
+                self.touched.groups.insert(group);
+            }
+            // Cursors and generations are never deleted by us. What is planned stays guarded by the revision
+            // that is known, so a deleted one stops its segment until it is written again.
+            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } | Key::Cancel { .. } => {}
+        }
+    }
+
+    fn remove_client(&mut self, seat: Seat, revision: i64) {
+        if let Some(client) = self.clients.remove(&seat, revision) {
+            self.touched.vanished.push((seat, client.record.ttl_ms));
+        }
+    }
+
+    /// Forgets what the list at `revision` did not name.
+    fn sweep(&mut self, revision: i64) {
+        let deleted = revision + 1;
+        let listing = self.listing;
+        for id in self.jobs.stale(listing, revision) {
+            let key = self.keys.job(&id);
+            self.delete(&key, deleted);
+        }
+        for name in self.groups.stale(listing, revision) {
+            self.groups.remove(&name, deleted);
+        }
+        for id in self.nodes.stale(listing, revision) {
+            self.nodes.remove(&id, deleted);
+            self.heartbeats.remove(&id);
+        }
+        for seat in self.clients.stale(listing, revision) {
+            self.remove_client(seat, deleted);
+        }
+        for id in self.requests.stale(listing, revision) {
+            self.requests.remove(&id, deleted);
+        }
+        for id in self.late.stale(listing, revision) {
+            self.late.remove(&id, deleted);
+        }
+        for run in self.runs.stale(listing, revision) {
+            if let Some(known) = self.runs.get(&run) {
+                self.touched.groups.insert(known.group.clone());
+            }
+            self.runs.remove(&run, deleted, |_| true);
+        }
+        if self.leader_listing != listing
+            && self.leader.as_ref().is_some_and(|known| known.revision <= revision)
+        {
+            self.leader = None;
+        }
+    }
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(value: &'a [u8]) -> Result<T, String> {
+    record::decode(value).map_err(|error| error.to_string())
+}

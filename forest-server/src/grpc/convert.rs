@@ -1,0 +1,226 @@
+//! Domain types as messages.
+
+use forest_proto::admin::v1 as api;
+use forest_proto::record::{Execution, Job, Origin, Outcome, Snapshot, encode};
+use forest_proto::time::Instant;
+
+use crate::admin::{
+    AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
+    StoredJob,
+};
+use crate::store::Entry;
+
+/// A choice by its name; the empty text is the default.
+pub(super) fn choice<T: Default + serde::de::DeserializeOwned>(
+    field: &str,
+    text: &str,
+    names: &str,
+) -> Result<T, AdminError> {
+    if text.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(text.into())
+        .map_err(|_| AdminError::invalid(field, format!("{text:?} is none of {names}")))
+}
+
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).unwrap_or_default()
+}
+
+fn ms(at: Option<Instant>) -> i64 {
+    at.map_or(0, Instant::as_ms)
+}
+
+fn count(number: usize) -> u64 {
+    number as u64
+}
+
+fn unsigned<T: TryFrom<i64> + Default>(number: i64) -> T {
+    T::try_from(number).unwrap_or_default()
+}
+
+impl From<ClusterSummary> for api::Cluster {
+    fn from(c: ClusterSummary) -> Self {
+        let (leader, term) = c.leader.unwrap_or_default();
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: c.node,
+            leader,
+            term,
+            segments: u32::try_from(c.segments).unwrap_or(0),
+            jobs: count(c.jobs),
+            enabled_jobs: count(c.enabled_jobs),
+            groups: count(c.groups),
+            clients: count(c.clients),
+            runs_pending: count(c.pending),
+            runs_queued: count(c.queued),
+            runs_running: count(c.running),
+            runs_delayed: count(c.delayed),
+            runs_uncollected: count(c.uncollected),
+            oldest_pending_ms: c.oldest_pending_ms,
+            etcd_version: c.etcd_version,
+            history_available: c.history_available,
+            dispatch_held: c.held,
+            quarantined: count(c.quarantined),
+            max_clock_skew_ms: c.max_skew_ms,
+        }
+    }
+}
+
+impl From<NodeSummary> for api::Node {
+    fn from(n: NodeSummary) -> Self {
+        Self {
+            id: n.node.name.to_string(),
+            address: n.node.address,
+            version: n.node.version,
+            leader: n.leads,
+            started_at: n.node.started_at.as_ms(),
+            clock_skew_ms: n.skew_ms,
+        }
+    }
+}
+
+impl From<GroupSummary> for api::Group {
+    fn from(g: GroupSummary) -> Self {
+        Self {
+            name: g.group.name.to_string(),
+            remark: g.group.remark,
+            clients: count(g.clients),
+            jobs: count(g.jobs),
+        }
+    }
+}
+
+impl From<StoredJob> for api::Job {
+    fn from(j: StoredJob) -> Self {
+        Self {
+            document: text(encode(&j.job)),
+            revision: j.revision,
+            next_fire_at: j.next_fire_ms.unwrap_or(0),
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl From<Fire> for api::Fire {
+    fn from(f: Fire) -> Self {
+        Self { at: f.at.as_ms(), local: f.local, note: f.note }
+    }
+}
+
+pub(super) fn planned_fire((at, job): (i64, Job)) -> api::PlannedFire {
+    api::PlannedFire {
+        at,
+        job_id: job.id.to_string(),
+        job_name: job.name,
+        group: job.group.to_string(),
+        cron: job.cron,
+    }
+}
+
+impl From<ClientSummary> for api::Client {
+    fn from(c: ClientSummary) -> Self {
+        Self {
+            id: c.id.to_string(),
+            name: c.record.name,
+            group: c.group.to_string(),
+            address: c.record.address,
+            version: c.record.version,
+            capacity: c.record.capacity,
+            queued: u32::try_from(c.queued).unwrap_or(u32::MAX),
+            running: u32::try_from(c.running).unwrap_or(u32::MAX),
+            any_target: c.record.targets.is_none(),
+            targets: c.record.targets.into_iter().flatten().map(|target| target.to_string()).collect(),
+            draining: c.record.draining,
+            started_at: ms(c.record.started_at),
+        }
+    }
+}
+
+impl From<RunSummary> for api::Run {
+    fn from(summary: RunSummary) -> Self {
+        let mut run = match (summary.entry, summary.execution, summary.snapshot) {
+            (Some(entry), _, _) => of_entry(*entry),
+            (None, Some(execution), _) => of_execution(*execution),
+            (None, None, Some(snapshot)) => of_snapshot(*snapshot),
+            (None, None, None) => Self::default(),
+        };
+        let state = match summary.state {
+            RunState::Delayed => "delayed",
+            RunState::Pending => "pending",
+            RunState::Queued => "queued",
+            RunState::Running => "running",
+            RunState::Finished => "finished",
+        };
+        run.state = state.into();
+        (run.id, run.group, run.job_id) = (summary.id, summary.group, summary.job_id);
+        (run.client, run.fencing_token) = (summary.client, summary.fencing_token);
+        run
+    }
+}
+
+fn of_snapshot(s: Snapshot) -> api::Run {
+    let origin = match s.origin {
+        Origin::Schedule => "schedule",
+        Origin::Manual => "manual",
+        Origin::Retry => "retry",
+        Origin::Misfire => "misfire",
+    };
+    api::Run {
+        job_name: s.name,
+        target: s.target.to_string(),
+        scheduled_at: s.scheduled_at.as_ms(),
+        created_at: s.created_at.as_ms(),
+        attempt: s.attempt,
+        max_attempts: s.max_attempts,
+        origin: origin.into(),
+        params: s.params,
+        node: s.node,
+        term: s.term,
+        missed_fires: s.missed_fires,
+        ..api::Run::default()
+    }
+}
+
+fn of_execution(e: Execution) -> api::Run {
+    api::Run {
+        outcome: e
+            .outcome
+            .or_else(|| Outcome::of(e.status))
+            .map(|outcome| outcome.as_str().into())
+            .unwrap_or_default(),
+        started_at: ms(e.started_at),
+        finished_at: ms(e.finished_at),
+        duration_ms: i64::try_from(e.duration_ms).unwrap_or(i64::MAX),
+        result: e.result,
+        result_truncated: e.result_truncated,
+        ..of_snapshot(e.snapshot)
+    }
+}
+
+fn of_entry(e: Entry) -> api::Run {
+    api::Run {
+        job_name: e.name,
+        target: e.target,
+        outcome: e
+            .outcome
+            .or_else(|| Outcome::of(e.status))
+            .map(|outcome| outcome.as_str().into())
+            .unwrap_or_default(),
+        scheduled_at: ms(e.scheduled_at),
+        created_at: ms(e.created_at),
+        started_at: ms(e.started_at),
+        finished_at: ms(e.finished_at),
+        duration_ms: e.duration_ms,
+        attempt: unsigned(e.attempt),
+        max_attempts: unsigned(e.max_attempts),
+        origin: e.origin,
+        params: e.params,
+        result: e.result,
+        node: e.node,
+        term: e.term,
+        missed_fires: unsigned(e.missed_fires),
+        result_truncated: e.result_truncated,
+        ..api::Run::default()
+    }
+}

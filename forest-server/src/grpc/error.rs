@@ -1,0 +1,24 @@
+//! Refusals as gRPC statuses with details that programs can read.
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::admin::AdminError;
+
+const DOMAIN: &str = "forest";
+
+pub(super) fn status(error: AdminError) -> Status {
+    let code = match &error {
+        AdminError::Invalid { .. } => Code::InvalidArgument,
+        AdminError::NotFound { .. } => Code::NotFound,
+        AdminError::Exists { .. } => Code::AlreadyExists,
+        AdminError::Conflict { .. } => Code::Aborted,
+        AdminError::InUse { .. } | AdminError::ClockSkew { .. } => Code::FailedPrecondition,
+        AdminError::Unavailable(_) => Code::Unavailable,
+    };
+    let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, std::collections::HashMap::new());
+    if let AdminError::Invalid { field, reason } = &error {
+        details.add_bad_request_violation(field, reason);
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}

@@ -1,0 +1,200 @@
+//! A node: the composition root. It makes every component, runs each as a named task, and ends them in
+//! the order that costs the cluster least: duties first, then the leadership, the lease last.
+
+mod heartbeat;
+mod meta;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use forest_etcd::{Backoff, KeyRange, Session, SharedClock, Store, SystemClock, WatchConfig, Watcher};
+use forest_proto::record::Node as NodeRecord;
+use forest_proto::time::Instant;
+use forest_proto::{NodeId, SegmentCount};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::collect::Collector;
+use crate::config::Config;
+use crate::core::compose::Defaults;
+use crate::grpc::{AdminApi, AdminServer};
+use crate::scheduler::{Scheduler, SchedulerConfig};
+use crate::store::History;
+use heartbeat::Heartbeat;
+
+/// Connections to the history database.
+const DB_CONNECTIONS: u32 = 8;
+/// Batches of changes that may wait for the scheduler.
+const CHANGES: usize = 256;
+/// How long the lease's own end may take; it ends by itself otherwise.
+const REVOKE_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs a node until the shutdown.
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.with_context(|| format!("listen: cannot listen on {}", config.listen))?;
+    let clock = SystemClock::shared();
+    let started_at = Instant::from_ms(clock.wall_ms());
+    let store = Store::new(&config.etcd)?;
+    let segments = meta::settle(&store, &config.keyspace, config.segments, started_at, &shutdown).await?;
+    let Some(segments) = segments else { return Ok(()) };
+    let node = NodeId::new(format!("{}-{:08x}", config.node_name, fastrand::u32(..)))?;
+    let address = config.advertised(listener.local_addr()?);
+    tracing::info!(%node, address, segments = segments.get(), version = env!("CARGO_PKG_VERSION"), "node started");
+    let record = NodeRecord {
+        name: node.clone(),
+        address,
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_at,
+        wall: started_at,
+    };
+    let grace = config.shutdown_grace;
+    let tasks = Tasks::start(config, clock, store, segments, record, listener, &shutdown)?;
+    tasks.supervise(shutdown, grace).await
+}
+
+/// What runs, and what ends last.
+struct Tasks {
+    duties: JoinSet<(&'static str, anyhow::Result<()>)>,
+    lease: JoinSet<anyhow::Result<()>>,
+    release_lease: CancellationToken,
+}
+
+impl Tasks {
+    #[allow(clippy::too_many_arguments)] // Each is made in a fallible step of its own.
+    fn start(
+        config: Config,
+        clock: SharedClock,
+        store: Store,
+        segments: SegmentCount,
+        record: NodeRecord,
+        listener: TcpListener,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let (session, lease) = Session::new(&config.etcd, config.lease_ttl, clock.clone())?;
+        // The stream has a connection of its own: while a listing is read, calls are not to wait behind it.
+        let changes =
+            WatchConfig { buffer: CHANGES, ..WatchConfig::new(KeyRange::prefix(&config.keyspace.all())) };
+        let (watcher, stream) = Watcher::new(Store::new(&config.etcd)?, changes);
+        let zone_name = config.time_zone.iana_name().unwrap_or("UTC").to_owned();
+        let scheduling = scheduler_config(&config, &record.name, segments, &zone_name);
+        let (scheduler, handle) =
+            Scheduler::new(scheduling, store.clone(), lease.clone(), clock.clone(), stream);
+        let history = History::connect(&config.db_url, DB_CONNECTIONS)?;
+        let keys = config.keyspace.clone();
+        let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
+        let collector = Collector::new(store.clone(), handle.clone(), history.clone());
+        let admin = Admin::new(store, handle, history.clone(), clock, keys, zone_name);
+
+        let release_lease = CancellationToken::new();
+        let mut last = JoinSet::new();
+        let released = release_lease.clone();
+        last.spawn(async move { Ok(session.run(released).await?) });
+        let mut duties = JoinSet::new();
+        let token = shutdown.clone();
+        duties.spawn(async move { ("watch", watcher.run(token).await.map_err(Into::into)) });
+        let token = shutdown.clone();
+        duties.spawn(async move { ("scheduler", scheduler.run(token).await.map_err(Into::into)) });
+        let token = shutdown.clone();
+        duties.spawn(async move {
+            heartbeat.run(token).await;
+            ("heartbeat", Ok(()))
+        });
+        let token = shutdown.clone();
+        let zone = config.time_zone.clone();
+        duties.spawn(async move {
+            if prepare(&history, &zone, &token).await {
+                collector.run(token).await;
+            }
+            history.close().await;
+            ("collector", Ok(()))
+        });
+        let token = shutdown.clone();
+        duties.spawn(async move { ("api", serve(listener, admin, token).await) });
+        Ok(Self { duties, lease: last, release_lease })
+    }
+
+    /// Waits for the shutdown, or for a component that ends although it should not: then the node ends too,
+    /// so that whoever supervises it starts it anew.
+    async fn supervise(mut self, shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            Some(ended) = self.duties.join_next() => unexpected(ended),
+            Some(ended) = self.lease.join_next() => unexpected(ended.map(|ended| ("lease", ended))),
+        };
+        shutdown.cancel();
+        let finish = async { while self.duties.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, finish).await.is_err() {
+            tracing::warn!(?grace, "not everything ended within the shutdown grace");
+        }
+        self.release_lease.cancel();
+        let _ = tokio::time::timeout(REVOKE_GRACE, self.lease.join_next()).await;
+        tracing::info!("node stopped");
+        ended
+    }
+}
+
+fn unexpected(
+    ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>,
+) -> anyhow::Result<()> {
+    let (name, result) = ended.context("a component panicked")?;
+    result.with_context(|| format!("{name} failed"))?;
+    anyhow::bail!("{name} ended although the node was not shutting down")
+}
+
+fn scheduler_config(
+    config: &Config,
+    node: &NodeId,
+    segments: SegmentCount,
+    zone_name: &str,
+) -> SchedulerConfig {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    SchedulerConfig {
+        node: node.clone(),
+        keys: config.keyspace.clone(),
+        segments,
+        lease_ttl: config.lease_ttl,
+        lost_grace: config.lost_grace,
+        defaults: Defaults {
+            misfire_threshold_ms: ms(config.misfire_threshold),
+            start_deadline_ms: ms(config.start_deadline),
+            zone_name: zone_name.to_owned(),
+            zone: config.time_zone.clone(),
+        },
+    }
+}
+
+/// Brings the history's table to this version's shape, however long the database is away.
+async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &CancellationToken) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        let migrated = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return false,
+            migrated = history.migrate(zone) => migrated,
+        };
+        match migrated {
+            Ok(()) => {
+                tracing::info!("the history database is ready");
+                return true;
+            }
+            Err(error) => tracing::warn!(%error, "waiting for the history database; scheduling goes on"),
+        }
+        if !backoff.wait(shutdown).await {
+            return false;
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let local: SocketAddr = listener.local_addr()?;
+    tracing::info!(%local, "the admin API answers");
+    let server = tonic::transport::Server::builder().add_service(AdminServer::new(AdminApi::new(admin)));
+    server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned()).await?;
+    Ok(())
+}

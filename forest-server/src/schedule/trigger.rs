@@ -1,0 +1,169 @@
+//! A job's spec, compiled: the one type other modules ask for fires.
+//!
+//! Owns the choice between calendar and interval, the bounds of time and the refusals that name a field
+//! of the job. All instants are epoch milliseconds; fires of a calendar are whole seconds. Nothing fires
+//! before 1970 or after the year 9998.
+
+use forest_proto::record::{DstFold, DstGap};
+
+use super::calendar::Calendar;
+use super::cron::{CronError, CronExpr, MAX_LENGTH};
+use super::interval;
+use super::zone::{LAST_SECOND, WallClock, find_zone};
+
+/// An expression that does not fire within this many years is refused when a job is saved.
+pub(crate) const REACHABLE_YEARS: i64 = 8;
+/// Eight years with two leap days, and a day.
+const REACHABLE_MS: i64 = (REACHABLE_YEARS * 365 + 3) * 24 * 3600 * 1_000;
+const LAST_MS: i64 = LAST_SECOND * 1_000 + 999;
+
+/// Why a spec was refused. The text starts with the field, as [`ScheduleError::field`] gives it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ScheduleError {
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    #[error("cron: @every: {reason}")]
+    Interval { reason: String },
+    #[error("time_zone: {name:?} is not in the time zone database; use a name such as Europe/Berlin, or UTC")]
+    Zone { name: String },
+    #[error("cron: it does not fire within the next {REACHABLE_YEARS} years")]
+    Unreachable,
+}
+
+impl ScheduleError {
+    /// The field of the job that must be changed: `cron` or `time_zone`.
+    #[must_use]
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Cron(_) | Self::Interval { .. } | Self::Unreachable => "cron",
+            Self::Zone { .. } => "time_zone",
+        }
+    }
+
+    /// What is wrong with the field, without its name.
+    #[must_use]
+    pub(crate) fn reason(&self) -> String {
+        let text = self.to_string();
+        text.split_once(": ").map_or_else(|| text.clone(), |(_, reason)| reason.to_owned())
+    }
+}
+
+/// When a job fires. Compiled once and shared by all jobs with the same spec.
+#[derive(Debug, Clone)]
+pub(crate) struct Schedule {
+    trigger: Trigger,
+}
+
+#[derive(Debug, Clone)]
+enum Trigger {
+    Cron { calendar: Calendar, clock: WallClock },
+    Every { period_ms: i64 },
+}
+
+impl Schedule {
+    /// Compiles an expression of our dialect, a nickname or `@every <duration>`. The zone is an IANA
+    /// name, empty for UTC; it is checked, but means nothing, for an interval.
+    pub(crate) fn compile(spec: &str, zone: &str, gap: DstGap, fold: DstFold) -> Result<Self, ScheduleError> {
+        if spec.len() > MAX_LENGTH {
+            return Err(CronError::TooLong.into());
+        }
+        let Some(zone) = find_zone(zone) else {
+            return Err(ScheduleError::Zone { name: zone.chars().take(MAX_LENGTH).collect() });
+        };
+        if let Some(duration) = interval::duration_text(spec.trim_ascii()) {
+            return Self::every(
+                interval::parse(duration).map_err(|reason| ScheduleError::Interval { reason })?,
+            );
+        }
+        let calendar = *CronExpr::parse(spec)?.calendar();
+        Ok(Self { trigger: Trigger::Cron { calendar, clock: WallClock { zone, gap, fold } } })
+    }
+
+    /// A fixed rate: from 1 second to 366 days, in milliseconds.
+    pub(crate) fn every(period_ms: u64) -> Result<Self, ScheduleError> {
+        let checked = interval::check(period_ms).map(u64::cast_signed);
+        let period_ms = checked.map_err(|reason| ScheduleError::Interval { reason })?;
+        Ok(Self { trigger: Trigger::Every { period_ms } })
+    }
+
+    /// The first fire strictly after `after_ms`; `None`: never again.
+    ///
+    /// An interval fires at `anchor_ms` plus every whole multiple of its period, once, twice, ... but not
+    /// at the anchor itself. A calendar has no use for the anchor.
+    #[must_use]
+    pub(crate) fn next_after(&self, after_ms: i64, anchor_ms: i64) -> Option<i64> {
+        match &self.trigger {
+            Trigger::Cron { calendar, clock } => Some(clock.next(calendar, second_after(after_ms))? * 1_000),
+            Trigger::Every { period_ms } => {
+                let periods = periods_until(after_ms, anchor_ms, *period_ms) + 1;
+                fire_of_period(periods, anchor_ms, *period_ms)
+            }
+        }
+    }
+
+    /// The number of fires in `after_ms < fire <= until_ms`, counted up to `cap`, and the last of them all.
+    ///
+    /// Nothing is enumerated: the cost grows with the months and clock changes in the span, not with the
+    /// fires.
+    #[must_use]
+    pub(crate) fn count_between(
+        &self,
+        after_ms: i64,
+        until_ms: i64,
+        anchor_ms: i64,
+        cap: u64,
+    ) -> (u64, Option<i64>) {
+        let until_ms = until_ms.min(LAST_MS);
+        if until_ms <= after_ms {
+            return (0, None);
+        }
+        let (count, last) = match &self.trigger {
+            Trigger::Cron { calendar, clock } => {
+                let (count, last) = clock.count(calendar, second_after(after_ms), second_after(until_ms));
+                (count, last.map(|second| second * 1_000))
+            }
+            Trigger::Every { period_ms } => {
+                let to = periods_until(until_ms, anchor_ms, *period_ms);
+                let count = to - periods_until(after_ms, anchor_ms, *period_ms);
+                let last = if count > 0 { fire_of_period(to, anchor_ms, *period_ms) } else { None };
+                (u64::try_from(count).unwrap_or(u64::MAX), last)
+            }
+        };
+        (count.min(cap), last)
+    }
+
+    /// Refuses a schedule that does not fire within [`REACHABLE_YEARS`] after `now_ms`.
+    pub(crate) fn check_reachable(&self, now_ms: i64, anchor_ms: i64) -> Result<(), ScheduleError> {
+        match self.next_after(now_ms, anchor_ms) {
+            Some(fire) if fire <= now_ms.saturating_add(REACHABLE_MS) => Ok(()),
+            _ => Err(ScheduleError::Unreachable),
+        }
+    }
+}
+
+/// A spec of the original's contract, in our dialect: cron fields by the original's rule, durations cut
+/// to seconds.
+pub(crate) fn normalise_original(spec: &str) -> Result<String, ScheduleError> {
+    if spec.len() <= MAX_LENGTH
+        && let Some(duration) = interval::duration_text(spec.trim_ascii())
+    {
+        let period_ms =
+            interval::parse_original(duration).map_err(|reason| ScheduleError::Interval { reason })?;
+        return Ok(interval::format(period_ms));
+    }
+    Ok(CronExpr::parse_original(spec)?.normalised().to_owned())
+}
+
+fn second_after(ms: i64) -> i64 {
+    ms.div_euclid(1_000) + 1
+}
+
+/// How many whole periods fit between the anchor and the instant.
+fn periods_until(at_ms: i64, anchor_ms: i64, period_ms: i64) -> i128 {
+    ((i128::from(at_ms) - i128::from(anchor_ms)) / i128::from(period_ms)).max(0)
+}
+
+fn fire_of_period(periods: i128, anchor_ms: i64, period_ms: i64) -> Option<i64> {
+    let fire = i128::from(anchor_ms) + periods * i128::from(period_ms);
+    i64::try_from(fire).ok().filter(|fire| *fire <= LAST_MS)
+}

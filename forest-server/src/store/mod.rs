@@ -1,0 +1,149 @@
+//! The history: what became of every run, in the table `job_execute_snapshot` of MySQL, MariaDB or SQLite.
+//!
+//! Owns the table, its migrations, and every SQL statement of the server; nothing outside names the database
+//! driver. It is never on the way of a dispatch: a caller that cannot save keeps its rows in etcd and comes
+//! back. It refuses to be a queue, a lock or a source of schedules.
+//!
+//! Invariants:
+//! * A row only moves forward (see [`upsert`]): whoever saves what, twice or out of order, the end is the same.
+//! * A row that the database does not take is reported, never dropped in silence and never in the way of others.
+//! * Values reach the database as bound parameters only.
+//! * Reads end within [`READ_TIMEOUT`], writes within [`WRITE_TIMEOUT`].
+
+mod entry;
+mod mysql;
+mod query;
+mod row;
+mod sqlite;
+mod statement;
+mod upsert;
+mod url;
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+pub(crate) use entry::{Entry, Late};
+pub(crate) use query::{Count, Filter, Page, PageToken};
+pub(crate) use row::Row;
+pub(crate) use upsert::{Rejected, Saved};
+pub(crate) use url::{DbUrl, UrlError};
+
+/// A read that takes longer is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A write that takes longer is given up. Longer than the wait for a lock.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Copying a large table takes its time; a dead server must still be noticed some day.
+const MIGRATE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the history could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The database is away, overloaded, read-only or lost a deadlock. Trying again later may help.
+    #[error("history database unavailable ({doing}): {cause}")]
+    Unavailable { doing: &'static str, cause: Cause },
+    /// The database is there, but account, database, table or privileges are not what they must be.
+    /// Trying again helps only after somebody changed that.
+    #[error("history database unusable ({doing}): {cause}; check db_url, the account and its privileges")]
+    Invalid { doing: &'static str, cause: Cause },
+}
+
+impl StoreError {
+    fn timed_out(doing: &'static str, after: Duration) -> Self {
+        Self::Unavailable { doing, cause: format!("no answer within {} s", after.as_secs()).into() }
+    }
+}
+
+/// A handle on the history; clones share one pool of connections.
+#[derive(Clone)]
+pub(crate) struct History {
+    backend: Backend,
+}
+
+#[derive(Clone)]
+enum Backend {
+    MySql(mysql::MySql),
+    Sqlite(sqlite::Sqlite),
+}
+
+macro_rules! on_backend {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::MySql($backend) => $call,
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl History {
+    /// Prepares a pool of at most `max_connections`. Does no I/O: the database may be away.
+    /// Must be called inside a Tokio runtime.
+    pub(crate) fn connect(url: &DbUrl, max_connections: u32) -> Result<Self, StoreError> {
+        let backend = match url.target() {
+            url::Target::MySql(server) => Backend::MySql(mysql::MySql::new(server, max_connections)?),
+            url::Target::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::new(path, max_connections)),
+        };
+        Ok(Self { backend })
+    }
+
+    /// Brings the table to this version's shape. Nodes that do it at once wait for each other.
+    ///
+    /// A table of the original is taken over with its rows; their local times are read on the clock of `zone`.
+    pub(crate) async fn migrate(&self, zone: &TimeZone) -> Result<(), StoreError> {
+        let doing = "preparing the table";
+        let migrated = async { on_backend!(self, backend => backend.migrate(zone).await) };
+        tokio::time::timeout(MIGRATE_TIMEOUT, migrated)
+            .await
+            .map_err(|_| StoreError::timed_out(doing, MIGRATE_TIMEOUT))?
+    }
+
+    /// Saves rows; saving one again changes nothing. On an error some of them may have been saved: save all
+    /// of them again. What [`Saved::rejected`] lists has not been saved and must be kept elsewhere.
+    pub(crate) async fn save(&self, rows: &[Row]) -> Result<Saved, StoreError> {
+        on_backend!(self, backend => upsert::save(backend, rows).await)
+    }
+
+    /// One page of rows, newest first, with long texts cut; `from` is the `next` of the page before.
+    pub(crate) async fn list(
+        &self,
+        filter: &Filter,
+        page_size: usize,
+        from: Option<&PageToken>,
+    ) -> Result<Page, StoreError> {
+        let page_size = page_size.clamp(1, query::MAX_PAGE);
+        let entries = on_backend!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await)?;
+        Ok(Page::of(entries, page_size))
+    }
+
+    /// The whole row of a run.
+    pub(crate) async fn get(&self, id: &str) -> Result<Option<Entry>, StoreError> {
+        let entries = on_backend!(self, backend => backend.entries(query::get(backend, id)).await)?;
+        Ok(entries.into_iter().next())
+    }
+
+    /// How many rows pass the filter, counted up to a bound.
+    pub(crate) async fn count(&self, filter: &Filter) -> Result<Count, StoreError> {
+        let found = on_backend!(self, backend => backend.number(query::count(backend, filter)).await)?;
+        Ok(Count::of(found))
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        on_backend!(self, backend => backend.number(query::ping()).await).map(|_| ())
+    }
+
+    /// Closes the connections, after those in use have been given back.
+    pub(crate) async fn close(&self) {
+        on_backend!(self, backend => backend.close().await);
+    }
+}
+
+#[cfg(test)]
+mod tests;
