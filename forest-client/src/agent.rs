@@ -174,10 +174,10 @@ impl Agent {
     fn claim_while_free(&mut self) {
         let Phase::Serving(serving) = &mut self.phase else { return };
         let registration = &serving.registration;
-        if !self.cluster.session.is_trusted(registration.lease.id) {
+        if self.drain.is_some() || !self.cluster.session.is_trusted(registration.lease.id) {
             return;
         }
-        loop {
+        while self.runs.len() < self.profile.capacity as usize {
             let Some(offer) = serving.inbox.take(self.cluster.now()) else { return };
             let run = offer.snapshot.id.clone();
             // A listing from before its claim may show it once more.
@@ -270,7 +270,7 @@ impl Agent {
             live.stop.stop(StopReason::LeaseLost);
         }
         self.phase = match self.drain {
-            None => Phase::Leaving,
+            None => Phase::registering(&self.cluster, &self.profile, true),
             Some(_) => Phase::Leaving,
         };
     }

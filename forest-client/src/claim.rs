@@ -110,8 +110,7 @@ impl Attempt {
                 revision,
             })),
             Outcome::Refused { found, .. } => {
-                drop(found);
-                Verdict::NotOurs
+                found.into_iter().flatten().next().map_or(Verdict::NotOurs, adopt)
             }
             Outcome::Unknown { .. } => Verdict::Open,
         })

@@ -4,6 +4,9 @@
 //! if it is not as this client left it, the server has declared the run lost. Then the result is kept
 //! under a key of its own, where it changes no decision. The registration does not matter: work that was
 //! finished counts, even if the client has lost its lease meanwhile, as long as nobody gave up on it.
+//!
+//! If the reply to a write is lost and the server has collected the execution before the next look, the
+//! two cases cannot be told apart; then the result is kept aside too, which at worst says the same twice.
 
 use forest_etcd::{Backoff, Outcome, Txn};
 use forest_proto::ClientId;

@@ -1,1 +1,8 @@
-//! Skeleton.
+//! Forest's tests across processes: real servers, real workers, real etcd, real MariaDB.
+//!
+//! Each test has a key root and a database of its own; those that hurt a service have the service to themselves.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod leader;
+mod protocol_model;
+mod stage;

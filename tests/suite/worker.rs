@@ -3,159 +3,24 @@
 
 #![allow(clippy::unwrap_used)] // A failed step is a failed test.
 
+mod bench;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use forest_client::{Builder, JobContext, StopReason, Worker};
+use forest_client::{JobContext, StopReason};
 use forest_etcd::{EtcdConfig, Store, Txn};
-use forest_proto::record::{ClientRecord, Execution, OnLost, Outcome, Snapshot, Status, decode, encode};
+use forest_proto::record::{Execution, OnLost, Outcome, Status, decode, encode};
 use forest_proto::time::Instant;
-use forest_proto::{ClientId, GroupName, JobId, Key, Keyspace, RunId};
-use forest_tests::names::key_root;
+use forest_proto::{Key, RunId};
 use forest_tests::proxy::{Protocol, Proxy};
 use forest_tests::require;
-use forest_tests::services::{Etcd, EtcdOptions, Gateway, shared_etcd};
+use forest_tests::services::{Etcd, EtcdOptions, shared_etcd};
 use forest_tests::wait::{eventually, holds};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-const SOON: Duration = Duration::from_secs(20);
-const FIRST_FIRE_MS: i64 = 1_795_000_000_000;
-
-/// A key root of its own in an etcd, and the server's view of it.
-struct Bench {
-    gateway: Gateway,
-    endpoint: String,
-    keys: Keyspace,
-    group: GroupName,
-}
-
-/// A worker in a task of the test.
-struct Running {
-    shutdown: CancellationToken,
-    task: JoinHandle<Result<(), forest_client::Error>>,
-}
-
-impl Running {
-    fn start(builder: Builder) -> Self {
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(builder.build().unwrap().run_until(shutdown.clone()));
-        Self { shutdown, task }
-    }
-
-    /// Drains it, and returns when it has ended.
-    async fn drain(self) {
-        self.shutdown.cancel();
-        tokio::time::timeout(SOON, self.task).await.expect("the worker ends").unwrap().unwrap();
-    }
-}
-
-impl Bench {
-    async fn new(etcd: &Etcd) -> Self {
-        let keys = Keyspace::new(&key_root("worker")).unwrap();
-        let group = GroupName::new("trade").unwrap();
-        Self { gateway: etcd.gateway().await, endpoint: etcd.endpoint(), keys, group }
-    }
-
-    fn worker(&self) -> Builder {
-        let root = self.keys.all();
-        Worker::builder(self.group.as_str())
-            .etcd([&self.endpoint])
-            .key_root(root.trim_end_matches('/'))
-            .name("w")
-    }
-
-    /// All registrations.
-    async fn clients(&self) -> HashMap<ClientId, (ClientRecord, i64)> {
-        let entries = self.gateway.list(&self.keys.all()).await.unwrap_or_default();
-        let clients = entries.into_iter().filter_map(|entry| match self.keys.parse(&entry.key)? {
-            Key::Client { client, .. } => {
-                Some((client, (ClientRecord::read(entry.value.as_bytes())?, entry.lease)))
-            }
-            _ => None,
-        });
-        clients.collect()
-    }
-
-    /// Waits for a registration under another id than `old`.
-    async fn client(&self, old: Option<&ClientId>) -> ClientId {
-        let look = async || self.clients().await.into_keys().find(|client| Some(client) != old);
-        eventually("a registration", SOON, look).await
-    }
-
-    fn snapshot(&self, number: i64, target: &str, params: &str) -> Snapshot {
-        let fire = Instant::from_ms(FIRST_FIRE_MS + number * 1000);
-        let run = RunId::scheduled(&JobId::new("j1").unwrap(), fire, 1);
-        let document = serde_json::json!({
-            "id": run, "jobId": "j1", "name": "a job", "group": self.group, "target": target, "params": params,
-            "scheduled_at": fire, "created_at": fire,
-        });
-        decode(document.to_string().as_bytes()).unwrap()
-    }
-
-    async fn give(&self, client: &ClientId, snapshot: &Snapshot) -> RunId {
-        let key = self.keys.snapshot(&self.group, client, &snapshot.id);
-        self.gateway.put(&key, &text(snapshot)).await.unwrap();
-        snapshot.id.clone()
-    }
-
-    async fn execution(&self, client: &ClientId, run: &RunId) -> Option<Execution> {
-        let key = self.keys.execution(&self.group, Some(client), run);
-        let entry = self.gateway.get(&key).await.ok()??;
-        Some(decode(entry.value.as_bytes()).unwrap())
-    }
-
-    async fn ended(&self, client: &ClientId, run: &RunId) -> Execution {
-        let look = async || self.execution(client, run).await.filter(|e| e.status != Status::Running);
-        eventually("the end of the run", SOON, look).await
-    }
-
-    async fn started(&self, client: &ClientId, run: &RunId) {
-        eventually("the claim", SOON, async || self.execution(client, run).await.is_some()).await;
-    }
-}
-
-fn text(record: &impl serde::Serialize) -> String {
-    String::from_utf8(encode(record)).unwrap()
-}
-
-type Answer = std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
-
-/// A handler that counts its calls and returns when the gate lets it.
-#[derive(Clone)]
-struct Gated {
-    gate: Arc<Semaphore>,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Gated {
-    fn new() -> Self {
-        Self { gate: Arc::new(Semaphore::new(0)), calls: Arc::default() }
-    }
-
-    fn handler(&self) -> impl Fn(JobContext) -> Answer + Send + Sync + 'static {
-        let own = self.clone();
-        move |_ctx| {
-            let own = own.clone();
-            Box::pin(async move {
-                own.calls.fetch_add(1, Ordering::SeqCst);
-                own.gate.acquire().await.map_err(|e| e.to_string())?.forget();
-                Ok("let through".into())
-            })
-        }
-    }
-
-    fn open(&self) {
-        self.gate.add_permits(1);
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
-    }
-}
+use bench::{Bench, FIRST_FIRE_MS, Gated, Running, SOON, text};
 
 /// Returns an error that names the reason, as soon as it is asked to stop.
 async fn until_stopped(ctx: JobContext) -> Result<(), String> {
@@ -389,6 +254,30 @@ async fn lost_replies_start_nothing_twice_and_lose_nothing() {
     assert_eq!(gated.calls(), 5);
     let late = bench.gateway.list(&bench.keys.all()).await.unwrap();
     assert!(!late.iter().any(|entry| matches!(bench.keys.parse(&entry.key), Some(Key::Late { .. }))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_needs_its_registration_unless_it_was_made_before() {
+    let bench = Bench::new(require!(shared_etcd().await)).await;
+    let running = Running::start(bench.worker().job("pay", pay));
+    let client = bench.client(None).await;
+    // Another registration under the same key: not the one that the worker made.
+    let registration = bench.keys.client(&bench.group, &client);
+    let record = bench.gateway.get(&registration).await.unwrap().unwrap().value;
+    bench.gateway.delete(&registration).await.unwrap();
+    bench.gateway.put(&registration, &record).await.unwrap();
+    let unclaimable = bench.give(&client, &bench.snapshot(1, "pay", r#"{"cents":5}"#)).await;
+
+    // As an earlier claim leaves it whose reply was lost.
+    let snapshot = bench.snapshot(2, "pay", r#"{"cents":5}"#);
+    let key = bench.keys.execution(&bench.group, Some(&client), &snapshot.id);
+    let claimed = Execution::claimed(snapshot.clone(), Instant::from_ms(FIRST_FIRE_MS));
+    bench.gateway.put(&key, &text(&claimed)).await.unwrap();
+    let token = bench.gateway.get(&key).await.unwrap().unwrap().create_revision;
+    let run = bench.give(&client, &snapshot).await;
+    assert_eq!(bench.ended(&client, &run).await.result, format!("5 with token {token}"));
+    assert!(bench.execution(&client, &unclaimable).await.is_none());
+    running.drain().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

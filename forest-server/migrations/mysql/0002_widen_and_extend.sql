@@ -43,6 +43,7 @@ SET @forest_alter = IF(@forest_extended > 0, 'DO 0', 'ALTER TABLE job_execute_sn
     ADD INDEX recent_of_job (job_id, created_at, id),
     ADD INDEX recent_of_group (`group`, created_at, id),
     ADD INDEX recent_of_client (ip, created_at, id),
+    ADD INDEX recent_of_status (status, created_at, id),
     ADD INDEX recent_of_outcome (outcome, created_at, id)
 ');
 PREPARE forest_alter FROM @forest_alter;

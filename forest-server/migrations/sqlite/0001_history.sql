@@ -42,4 +42,4 @@ CREATE INDEX recent_of_job ON job_execute_snapshot (job_id, created_at, id);
 CREATE INDEX recent_of_group ON job_execute_snapshot (`group`, created_at, id);
 CREATE INDEX recent_of_client ON job_execute_snapshot (ip, created_at, id);
 CREATE INDEX recent_of_outcome ON job_execute_snapshot (outcome, created_at, id);
-CREATE INDEX by_status ON job_execute_snapshot (status);
+CREATE INDEX recent_of_status ON job_execute_snapshot (status, created_at, id);

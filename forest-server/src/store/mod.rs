@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-pub(crate) use entry::{Entry, Late};
+pub(crate) use entry::Entry;
 pub(crate) use query::{Count, Filter, Page, PageToken};
 pub(crate) use row::Row;
-pub(crate) use upsert::{Rejected, Saved};
-pub(crate) use url::{DbUrl, UrlError};
+pub(crate) use upsert::Saved;
+pub(crate) use url::DbUrl;
 
 /// A read that takes longer is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

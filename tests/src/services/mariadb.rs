@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ impl MariaDb {
         let mut attempt = 1;
         let (child, address) = loop {
             let address = free_address();
-            let arguments = arguments(address, &folder);
+            let arguments = arguments(address, &folder)?;
             let child = Child::new(&format!("mariadbd {address}"), &server, arguments, folder.path());
             child.launch()?;
             match ready(&child, address).await {
@@ -127,7 +128,7 @@ async fn set_up(folder: &DataDir) -> Result<(), ServiceError> {
     let mut command = Command::new(program("mariadb-install-db", "FOREST_TEST_MARIADB_INSTALL_DB", PACKAGE)?);
     command.arg("--no-defaults").args(user()).args(STORAGE).arg("--skip-test-db");
     command.arg("--auth-root-authentication-method=normal");
-    command.arg(OsString::from_iter(["--datadir=".as_ref(), folder.path().join("data").as_os_str()]));
+    command.args(folders(folder)?);
     let failed = |why: String| ServiceError::failed("mariadb-install-db", why);
     let run =
         tokio::task::spawn_blocking(move || command.output()).await.map_err(|e| failed(e.to_string()))?;
@@ -144,10 +145,19 @@ fn user() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("--user=root")
 }
 
-fn arguments(address: SocketAddr, folder: &DataDir) -> Vec<OsString> {
-    let data = OsString::from_iter(["--datadir=".as_ref(), folder.path().join("data").as_os_str()]);
+/// A server that starts removes what it takes for its own leftovers from the folder of temporary tables, so
+/// that no two may share one.
+fn folders(folder: &DataDir) -> Result<[OsString; 2], ServiceError> {
+    let (data, temporary) = (folder.path().join("data"), folder.path().join("tmp"));
+    std::fs::create_dir_all(&temporary).map_err(|e| ServiceError::failed("mariadb", e))?;
+    let argument = |name: &str, path: &Path| OsString::from_iter([name.as_ref(), path.as_os_str()]);
+    Ok([argument("--datadir=", &data), argument("--tmpdir=", &temporary)])
+}
+
+fn arguments(address: SocketAddr, folder: &DataDir) -> Result<Vec<OsString>, ServiceError> {
     // Must be the first.
-    let mut arguments: Vec<OsString> = vec!["--no-defaults".into(), data];
+    let mut arguments: Vec<OsString> = vec!["--no-defaults".into()];
+    arguments.extend(folders(folder)?);
     arguments.extend(user().map(Into::into));
     arguments.extend(STORAGE.map(Into::into));
     arguments.extend([
@@ -168,7 +178,7 @@ fn arguments(address: SocketAddr, folder: &DataDir) -> Vec<OsString> {
         "--innodb-flush-log-at-trx-commit=2",
     ];
     arguments.extend(fixed.map(Into::into));
-    arguments
+    Ok(arguments)
 }
 
 async fn connect(address: SocketAddr) -> Result<MySqlConnection, sqlx::Error> {

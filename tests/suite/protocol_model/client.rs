@@ -28,7 +28,7 @@ impl Moves<'_> {
     }
 
     fn add_sight(&mut self, client: ClientId, attempt: Attempt) {
-        if self.world.etcd.at(attempt, client).snapshot {
+        if self.world.etcd.at(attempt, client).snapshot.is_some() {
             self.step(Actor::Client(client), Deed::See(attempt), |world| {
                 *world.task(client, attempt) = Task::Seen;
             });
@@ -40,7 +40,10 @@ impl Moves<'_> {
         let place = Place::Client(client);
         let txn = Txn::new(
             Step::Claim,
-            [Guard::Snapshot(attempt, place), Guard::Registered(client)],
+            [
+                Guard::Snapshot(attempt, place, self.world.etcd.snapshot(attempt, place)),
+                Guard::Registered(client),
+            ],
             [Write::Take(attempt, place), Write::Execute(attempt, client, Execute::Running)],
         );
         let registered =

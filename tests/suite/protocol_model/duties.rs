@@ -7,7 +7,7 @@ use super::moves::{Moves, Replies, unchanged};
 use super::rules::Flaw;
 use super::story::{Actor, Deed};
 use super::txn::{Guard, GuardName, Step, Txn, Write};
-use super::world::{CLIENTS, ClientId, Execute, Outcome, Place, View, World};
+use super::world::{CLIENTS, ClientId, Execute, Outcome, Place, Placing, View, World};
 
 impl Moves<'_> {
     pub(super) fn add_duties(&mut self, leader: Leader) {
@@ -18,13 +18,16 @@ impl Moves<'_> {
             } else if run.waiting {
                 self.consume(leader, attempt, Step::ConsumeRetry);
             }
-            if run.parked {
-                self.assign_parked(leader, attempt);
+            if let Some(placing) = run.parked {
+                self.assign_parked(leader, attempt, placing);
             }
             for client in CLIENTS {
                 let keys = self.world.etcd.at(attempt, client);
-                if keys.snapshot && self.may_be_gone(Step::Move, client) {
-                    self.move_snapshot(leader, attempt, client);
+                if let Some(placing) = keys.snapshot
+                    && self.may_be_gone(Step::Move, client)
+                    && (placing == Placing::FIRST || !self.world.etcd.is_registered(client))
+                {
+                    self.move_snapshot(leader, attempt, client, placing);
                 }
                 match keys.execute {
                     Execute::Running if self.may_be_gone(Step::DeclareLost, client) => {
@@ -43,7 +46,8 @@ impl Moves<'_> {
     }
 
     /// Client ids are never used again, so whoever is gone stays gone; but a leader may take a client for gone
-    /// that it has not seen come yet. The guard is what catches that.
+    /// that it has not seen come yet. The guard is what catches that. (It is wrong once per snapshot at most, or
+    /// a mutant would move one for ever.)
     fn may_be_gone(&self, step: Step, client: ClientId) -> bool {
         !self.world.etcd.is_registered(client) || self.rules.drops(step, GuardName::Gone)
     }
@@ -111,11 +115,12 @@ impl Moves<'_> {
     }
 
     /// Step 4 for a parked run: a client, or its start deadline.
-    fn assign_parked(&mut self, leader: Leader, attempt: Attempt) {
-        let guards = [Guard::Term(leader.term), Guard::Snapshot(attempt, Place::Parked)];
+    fn assign_parked(&mut self, leader: Leader, attempt: Attempt, placing: Placing) {
+        let guards = [Guard::Term(leader.term), Guard::Snapshot(attempt, Place::Parked, Some(placing))];
         for client in CLIENTS.into_iter().filter(|client| self.world.etcd.is_registered(*client)) {
+            let Some(next) = placing.next() else { continue };
             let to = Place::Client(client);
-            let writes = [Write::Take(attempt, Place::Parked), Write::Put(attempt, to)];
+            let writes = [Write::Take(attempt, Place::Parked), Write::Put(attempt, to, next)];
             let txn = Txn::new(Step::AssignParked, guards, writes);
             self.act(leader, Deed::Move(attempt, Place::Parked, to), txn);
         }
@@ -127,17 +132,18 @@ impl Moves<'_> {
     }
 
     /// Step 4 for the unclaimed snapshot of a vanished client: to the other one, or parked if that is gone too.
-    fn move_snapshot(&mut self, leader: Leader, attempt: Attempt, client: ClientId) {
+    fn move_snapshot(&mut self, leader: Leader, attempt: Attempt, client: ClientId, placing: Placing) {
         if self.rules.has(Flaw::NeverMoves) {
             return;
         }
+        let Some(next) = placing.next() else { return };
         let from = Place::Client(client);
         let other = 1 - client;
         let to = if self.world.etcd.is_registered(other) { Place::Client(other) } else { Place::Parked };
         let txn = Txn::new(
             Step::Move,
-            [Guard::Term(leader.term), Guard::Snapshot(attempt, from), Guard::Gone(client)],
-            [Write::Take(attempt, from), Write::Put(attempt, to)],
+            [Guard::Term(leader.term), Guard::Snapshot(attempt, from, Some(placing)), Guard::Gone(client)],
+            [Write::Take(attempt, from), Write::Put(attempt, to, next)],
         );
         self.act(leader, Deed::Move(attempt, from, to), txn);
     }
@@ -178,7 +184,7 @@ impl Moves<'_> {
         let mut open = false;
         for attempt in Attempt::of_cancellable_run() {
             let run = *self.world.etcd.run(attempt);
-            if self.rules.has(Flaw::CancelSeesSnapshotsOnly) && (run.waiting || run.parked) {
+            if self.rules.has(Flaw::CancelSeesSnapshotsOnly) && (run.waiting || run.parked.is_some()) {
                 continue;
             }
             open |= run.is_open();
@@ -187,8 +193,9 @@ impl Moves<'_> {
                 self.cancel_unclaimed(leader, attempt, guard, take);
             }
             for place in [Place::Parked, Place::Client(0), Place::Client(1)] {
-                if self.world.etcd.holds_snapshot(attempt, place) {
-                    let (guard, take) = (Guard::Snapshot(attempt, place), Write::Take(attempt, place));
+                if let Some(placing) = self.world.etcd.snapshot(attempt, place) {
+                    let (guard, take) =
+                        (Guard::Snapshot(attempt, place, Some(placing)), Write::Take(attempt, place));
                     self.cancel_unclaimed(leader, attempt, guard, take);
                 }
             }

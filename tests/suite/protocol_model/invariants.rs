@@ -89,9 +89,9 @@ fn an_attempt_is_started_once(world: &World, attempt: Attempt) -> Result<(), Bro
 
 fn an_attempt_has_one_live_key(world: &World, attempt: Attempt) -> Result<(), Broken> {
     let run = world.etcd.run(attempt);
-    let mut live = u8::from(run.waiting) + u8::from(run.parked);
+    let mut live = u8::from(run.waiting) + u8::from(run.parked.is_some());
     for keys in &run.at {
-        live += u8::from(keys.snapshot) + u8::from(keys.execute == Execute::Running);
+        live += u8::from(keys.snapshot.is_some()) + u8::from(keys.execute == Execute::Running);
     }
     if live > 1 { Err(Broken::LivesTwice(attempt)) } else { Ok(()) }
 }

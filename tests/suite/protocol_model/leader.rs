@@ -92,7 +92,7 @@ impl Moves<'_> {
         let undecided = |keys: &ClientKeys| matches!(keys.execute, Execute::Undecided(_));
         Attempt::all().filter(|attempt| attempt.job() == Job::Report).any(|attempt| {
             let run = etcd.run(attempt);
-            let only_waits = run.waiting && !run.parked && !run.at.iter().any(ClientKeys::is_open);
+            let only_waits = run.waiting && run.parked.is_none() && !run.at.iter().any(ClientKeys::is_open);
             let overlooked = (self.rules.has(Flaw::OverlapIgnoresRetries) && only_waits)
                 || (self.rules.has(Flaw::OverlapIgnoresUndecidedFailures) && run.at.iter().any(undecided));
             etcd.is_active(attempt) && !overlooked

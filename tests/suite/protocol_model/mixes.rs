@@ -22,8 +22,8 @@ const NONE: Budget = Budget::NONE;
 pub(super) const SHORT: &[Mix] = &[
     Mix { name: "no fault, all fires", budget: NONE, fires: 3 },
     Mix {
-        name: "two leader changes, two ambiguous replies",
-        budget: Budget { leader_expiry: 2, ambiguous: 2, ..NONE },
+        name: "two leader changes, ambiguous reply",
+        budget: Budget { leader_expiry: 2, ambiguous: 1, ..NONE },
         fires: 1,
     },
     Mix {

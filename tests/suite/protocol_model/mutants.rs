@@ -47,7 +47,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
     without(&[(Step::AssignParked, G::Snapshot)], AMBIGUOUS_EXPIRY, 1),
     without(&[(Step::ExpireParked, G::Snapshot)], AMBIGUOUS_EXPIRY, 1),
     without(&[(Step::Move, G::Snapshot)], AMBIGUOUS_EXPIRY, 1),
-    without(&[(Step::Move, G::Gone)], AMBIGUOUS, 1),
     without(&[(Step::Claim, G::Snapshot)], AMBIGUOUS, 1),
     without(&[(Step::Claim, G::Registered)], CLIENT_EXPIRY, 1),
     without(&[(Step::Complete, G::Execute)], CLIENT_EXPIRY, 1),
@@ -104,57 +103,74 @@ pub(super) const MUTANTS: &[Mutant] = &[
     with(Flaw::ClientDecidesFailures, CALM, 1),
 ];
 
-/// Second lines: the protocol holds although all of these are missing. They are kept, for each makes the argument
-/// shorter or saves work, and because the model is smaller than the world:
-/// - the term: every new run takes its turn at the cursor, every other write compares the key it replaces; so an
-///   old leader can only do what the new one would. Limits across segments, which the model lacks, rest on it;
-/// - the request's own key when it is consumed: the cursor is compared there too;
-/// - the cancel request, when the run's own key is compared;
-/// - "not asked before", where asking twice writes the same;
-/// - the decided record when it is collected: it never changes, and its key is never used again.
-pub(super) const SECOND_LINES: &[(Step, G)] = &[
-    (Step::Campaign, G::NoLeader),
-    (Step::Dispatch, G::Term),
-    (Step::ConsumeRetry, G::Term),
-    (Step::ConsumeRequest, G::Term),
-    (Step::ConsumeRequest, G::Waiting),
-    (Step::AssignParked, G::Term),
-    (Step::ExpireParked, G::Term),
-    (Step::Move, G::Term),
-    (Step::DeclareLost, G::Term),
-    (Step::DecideFailure, G::Term),
-    (Step::Collect, G::Unchanged),
-    (Step::CancelUnclaimed, G::Term),
-    (Step::CancelUnclaimed, G::CancelRequest),
-    (Step::CancelRunning, G::Term),
-    (Step::CancelRunning, G::CancelRequest),
-    (Step::CancelEnded, G::Term),
-    (Step::CancelEnded, G::CancelRequest),
-    (Step::Request, G::NoRequest),
-    (Step::RequestCancel, G::NoCancelRequest),
-];
+/// Guards that do no harm when they are missing, though something else must then stand in.
+pub(super) struct SecondLine {
+    pub(super) dropped: &'static [(Step, G)],
+    /// The faults under which all of them are taken away at once.
+    pub(super) mixes: &'static [Mix],
+}
 
-/// The faults under which the second lines are taken away.
-pub(super) const WITHOUT_SECOND_LINES: &[Mix] = &[
-    Mix {
-        name: "without second lines: manual run, leader change",
-        budget: MANUAL_UNDER_TWO_LEADERS,
-        fires: 1,
-    },
-    Mix {
-        name: "without second lines: ambiguous reply, client expiry",
-        budget: Budget { ambiguous: 1, client_expiry: 1, ..NONE },
-        fires: 1,
-    },
-    Mix {
-        name: "without second lines: ambiguous reply, cancel, full clients",
-        budget: AMBIGUOUS_CANCEL,
-        fires: 1,
-    },
-    Mix { name: "without second lines: ambiguous reply, manual run", budget: AMBIGUOUS_MANUAL, fires: 1 },
-    Mix {
-        name: "without second lines: node crash, slow collectors",
-        budget: Budget { node_crash: 1, ..NONE },
-        fires: 1,
-    },
-];
+/// They are kept, for each makes the argument shorter or saves work, and because the model is smaller than the
+/// world.
+pub(super) const SECOND_LINES: &[SecondLine] = &[LEADERSHIP, REPEATED, STEALING];
+
+/// Every new run takes its turn at the cursor, every other write compares the key it replaces; so an old leader
+/// can only do what the new one would. Limits across segments, which the model lacks, rest on the term; and it
+/// stands in for the cursor wherever no reply is lost.
+const LEADERSHIP: SecondLine = SecondLine {
+    dropped: &[
+        (Step::Campaign, G::NoLeader),
+        (Step::Dispatch, G::Term),
+        (Step::ConsumeRetry, G::Term),
+        (Step::ConsumeRequest, G::Term),
+        (Step::AssignParked, G::Term),
+        (Step::ExpireParked, G::Term),
+        (Step::Move, G::Term),
+        (Step::DeclareLost, G::Term),
+        (Step::DecideFailure, G::Term),
+        (Step::CancelUnclaimed, G::Term),
+        (Step::CancelRunning, G::Term),
+        (Step::CancelEnded, G::Term),
+    ],
+    mixes: &[
+        Mix { name: "no term: leader change, manual run", budget: MANUAL_UNDER_TWO_LEADERS, fires: 1 },
+        Mix {
+            name: "no term: leader change, client expiry, cancel",
+            budget: Budget { leader_expiry: 1, client_expiry: 1, cancel: 1, ..NONE },
+            fires: 1,
+        },
+        Mix { name: "no term: ambiguous reply", budget: AMBIGUOUS, fires: 1 },
+    ],
+};
+
+/// The write changes nothing when it comes twice, or another compared key (the cursor, the run's own) already
+/// keeps it from coming twice. A decided record never changes, and its key is never used again.
+const REPEATED: SecondLine = SecondLine {
+    dropped: &[
+        (Step::ConsumeRequest, G::Waiting),
+        (Step::Collect, G::Unchanged),
+        (Step::CancelUnclaimed, G::CancelRequest),
+        (Step::CancelRunning, G::CancelRequest),
+        (Step::CancelEnded, G::CancelRequest),
+        (Step::Request, G::NoRequest),
+        (Step::RequestCancel, G::NoCancelRequest),
+    ],
+    mixes: &[
+        Mix { name: "repeats: ambiguous reply, manual run", budget: AMBIGUOUS_MANUAL, fires: 1 },
+        Mix { name: "repeats: ambiguous reply, cancel, full clients", budget: AMBIGUOUS_CANCEL, fires: 1 },
+        Mix {
+            name: "repeats: node crash, slow collectors",
+            budget: Budget { node_crash: 1, ..NONE },
+            fires: 1,
+        },
+    ],
+};
+
+/// A client that is there after all only loses the snapshot: its claim compares it.
+const STEALING: SecondLine = SecondLine {
+    dropped: &[(Step::Move, G::Gone)],
+    mixes: &[
+        Mix { name: "stealing: ambiguous reply", budget: AMBIGUOUS, fires: 1 },
+        Mix { name: "stealing: client expiry", budget: CLIENT_EXPIRY, fires: 1 },
+    ],
+};

@@ -76,7 +76,7 @@ fn mirror_clients(world: &mut World) {
 fn mirror_txn(txn: &mut Txn) {
     for guard in txn.guards.iter_mut().flatten() {
         match guard {
-            Guard::Snapshot(_, place) => mirror_place(place),
+            Guard::Snapshot(_, place, _) => mirror_place(place),
             Guard::Execute(_, client, _)
             | Guard::Registered(client)
             | Guard::Gone(client)
@@ -96,7 +96,9 @@ fn mirror_txn(txn: &mut Txn) {
     }
     for write in txn.writes.iter_mut().flatten() {
         match write {
-            Write::Create(_, place, _) | Write::Put(_, place) | Write::Take(_, place) => mirror_place(place),
+            Write::Create(_, place, _) | Write::Put(_, place, _) | Write::Take(_, place) => {
+                mirror_place(place);
+            }
             Write::Execute(_, client, _)
             | Write::Late(_, client, _)
             | Write::Cancel(_, client)

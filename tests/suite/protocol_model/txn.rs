@@ -7,7 +7,9 @@
 use super::catalogue::{Attempt, FIRES, Job};
 use super::invariants::Broken;
 use super::rules::{Flaw, Rules};
-use super::world::{ClientId, Conf, Cursor, Execute, Leadership, NodeId, Outcome, Place, Record, World};
+use super::world::{
+    ClientId, Conf, Cursor, Execute, Leadership, NodeId, Outcome, Place, Placing, Record, World,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Step {
@@ -40,7 +42,7 @@ pub(super) enum Guard {
     Jobgen(u8),
     Conf(Job, u8),
     Waiting(Attempt),
-    Snapshot(Attempt, Place),
+    Snapshot(Attempt, Place, Option<Placing>),
     Execute(Attempt, ClientId, Execute),
     Registered(ClientId),
     Gone(ClientId),
@@ -85,7 +87,7 @@ pub(super) enum Write {
     Unwait(Attempt),
     /// A new run, planned from this version of its job.
     Create(Attempt, Place, u8),
-    Put(Attempt, Place),
+    Put(Attempt, Place, Placing),
     Take(Attempt, Place),
     Execute(Attempt, ClientId, Execute),
     Verdict(Attempt, Outcome),
@@ -196,7 +198,9 @@ impl Guard {
             Guard::Jobgen(jobgen) => etcd.jobgen == jobgen,
             Guard::Conf(job, version) => etcd.conf(job).version == version,
             Guard::Waiting(attempt) => etcd.run(attempt).waiting,
-            Guard::Snapshot(attempt, place) => etcd.holds_snapshot(attempt, place),
+            Guard::Snapshot(attempt, place, placing) => {
+                placing.is_some() && etcd.snapshot(attempt, place) == placing
+            }
             Guard::Execute(attempt, client, execute) => etcd.at(attempt, client).execute == execute,
             Guard::Registered(client) => etcd.is_registered(client),
             Guard::Gone(client) => !etcd.is_registered(client),
@@ -254,12 +258,12 @@ impl Write {
             Write::Wait(attempt) => etcd.run_mut(attempt).waiting = true,
             Write::Unwait(attempt) => etcd.run_mut(attempt).waiting = false,
             Write::Create(attempt, place, _) => {
-                put_snapshot(world, attempt, place, true);
+                put_snapshot(world, attempt, place, Some(Placing::FIRST));
                 let created = &mut world.history.created[attempt.index()];
                 *created = (*created + 1).min(2);
             }
-            Write::Put(attempt, place) => put_snapshot(world, attempt, place, true),
-            Write::Take(attempt, place) => put_snapshot(world, attempt, place, false),
+            Write::Put(attempt, place, placing) => put_snapshot(world, attempt, place, Some(placing)),
+            Write::Take(attempt, place) => put_snapshot(world, attempt, place, None),
             Write::Execute(attempt, client, execute) => etcd.at_mut(attempt, client).execute = execute,
             Write::Verdict(attempt, outcome) => etcd.run_mut(attempt).verdict = Some(outcome),
             Write::Late(attempt, client, outcome) => etcd.at_mut(attempt, client).late = Some(outcome),
@@ -282,10 +286,10 @@ impl Write {
     }
 }
 
-fn put_snapshot(world: &mut World, attempt: Attempt, place: Place, present: bool) {
+fn put_snapshot(world: &mut World, attempt: Attempt, place: Place, placing: Option<Placing>) {
     match place {
-        Place::Client(client) => world.etcd.at_mut(attempt, client).snapshot = present,
-        Place::Parked => world.etcd.run_mut(attempt).parked = present,
+        Place::Client(client) => world.etcd.at_mut(attempt, client).snapshot = placing,
+        Place::Parked => world.etcd.run_mut(attempt).parked = placing,
     }
 }
 

@@ -1,9 +1,9 @@
 //! One state of the modelled cluster: the keys in etcd, the rows in MySQL, what each process remembers, and what
 //! is still allowed to go wrong. Everything is `Copy` and small, for millions of these are compared.
 //!
-//! Presence or value of a key stands for its `mod_revision`: the guards of the model are therefore weaker than
-//! etcd's (a key that was deleted and written again with the same value passes), never stronger. Job documents
-//! do carry a version, because two edits can write equal values.
+//! The value of a key stands for its `mod_revision`. Where a key can come back with the same value (a job
+//! document, the cursor, a snapshot that returns to where it was) the value carries a count, so that the guards
+//! are as strong as etcd's and no stronger.
 
 use super::catalogue::{ATTEMPTS, Attempt, Job, MANUAL};
 use super::txn::Txn;
@@ -77,7 +77,7 @@ pub(super) struct RunKeys {
     /// `server/delay/...` for a retry, `server/request/...` for the manual run.
     pub(super) waiting: bool,
     /// `server/pending/{group}/{run}`
-    pub(super) parked: bool,
+    pub(super) parked: Option<Placing>,
     /// A decided record of a run that no client had claimed.
     pub(super) verdict: Option<Outcome>,
     pub(super) at: [ClientKeys; 2],
@@ -87,7 +87,7 @@ pub(super) struct RunKeys {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ClientKeys {
     /// `client/snapshot/...`
-    pub(super) snapshot: bool,
+    pub(super) snapshot: Option<Placing>,
     /// `client/execute/snapshot/...`
     pub(super) execute: Execute,
     /// `client/execute/late/...`
@@ -127,6 +127,19 @@ impl Outcome {
 pub(super) enum Place {
     Client(ClientId),
     Parked,
+}
+
+/// How often the run has been put somewhere before: tells a snapshot that came back from one that never left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Placing(u8);
+
+impl Placing {
+    pub(super) const FIRST: Placing = Placing(0);
+
+    /// None after more moves than two clients and a parking place give reason for.
+    pub(super) fn next(self) -> Option<Placing> {
+        (self.0 < 5).then_some(Placing(self.0 + 1))
+    }
 }
 
 /// A record that only waits to be collected.
@@ -314,7 +327,7 @@ impl Etcd {
         self.registered[usize::from(client)]
     }
 
-    pub(super) fn holds_snapshot(&self, attempt: Attempt, place: Place) -> bool {
+    pub(super) fn snapshot(&self, attempt: Attempt, place: Place) -> Option<Placing> {
         match place {
             Place::Client(client) => self.at(attempt, client).snapshot,
             Place::Parked => self.run(attempt).parked,
@@ -326,18 +339,18 @@ impl Etcd {
     pub(super) fn is_active(&self, attempt: Attempt) -> bool {
         let run = self.run(attempt);
         let waits = run.waiting && attempt != MANUAL;
-        waits || run.parked || run.at.iter().any(ClientKeys::is_open)
+        waits || run.parked.is_some() || run.at.iter().any(ClientKeys::is_open)
     }
 }
 
 impl RunKeys {
     pub(super) fn is_open(&self) -> bool {
-        self.waiting || self.parked || self.at.iter().any(ClientKeys::is_open)
+        self.waiting || self.parked.is_some() || self.at.iter().any(ClientKeys::is_open)
     }
 }
 
 impl ClientKeys {
     pub(super) fn is_open(&self) -> bool {
-        self.snapshot || matches!(self.execute, Execute::Running | Execute::Undecided(_))
+        self.snapshot.is_some() || matches!(self.execute, Execute::Running | Execute::Undecided(_))
     }
 }

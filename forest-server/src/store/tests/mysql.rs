@@ -1,9 +1,9 @@
 //! What only a real MySQL or MariaDB server shows.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant as Clock;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tokio::time::Instant as Clock;
 
 use super::*;
 
