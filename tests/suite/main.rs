@@ -3,6 +3,8 @@
 //! Each test has a key root and a database of its own; those that hurt a service have the service to themselves.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod architecture;
 mod leader;
 mod protocol_model;
 mod stage;
+mod worker;

@@ -26,3 +26,6 @@ pub(crate) mod starting;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod view;
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,8 @@ impl Situation<'_> {
         let txn =
             self.composer.term.txn().created(key.clone(), run.created).modified(key.clone(), run.revision);
         let txn = txn.absent(self.view.keys.client(&run.group, client));
+        // Nobody is left to take a request to stop away.
+        let txn = txn.delete(self.view.keys.cancel(&run.group, client, id));
         self.settle(txn, key, execution, Some(Outcome::Lost)).into()
     }
 
@@ -310,6 +312,8 @@ impl Situation<'_> {
         let key = match &run.place {
             Place::Ended { .. } => return txn.into(),
             Place::Running { client } => {
+                // Only while it runs: nobody would take the key away after its end.
+                let txn = txn.modified(keys.execution(&run.group, Some(client), id), run.revision);
                 return txn.put(keys.cancel(&run.group, client, id), Vec::new()).into();
             }
             Place::Delayed { segment, due_ms } => {

@@ -105,7 +105,7 @@ impl Tasks {
             ("heartbeat", Ok(()))
         });
         let token = shutdown.clone();
-        let zone = config.time_zone.clone();
+        let zone = config.time_zone;
         duties.spawn(async move {
             if prepare(&history, &zone, &token).await {
                 collector.run(token).await;

@@ -30,7 +30,5 @@ mod zone;
 mod tests;
 
 pub(crate) use cache::ScheduleCache;
-pub(crate) use calendar::Calendar;
-pub(crate) use cron::{CronError, CronExpr};
-pub(crate) use trigger::{REACHABLE_YEARS, Schedule, ScheduleError, normalise_original};
+pub(crate) use trigger::{Schedule, ScheduleError, normalise_original};
 pub(crate) use zone::find_zone;

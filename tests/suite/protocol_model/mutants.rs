@@ -135,8 +135,8 @@ const LEADERSHIP: SecondLine = SecondLine {
     mixes: &[
         Mix { name: "no term: leader change, manual run", budget: MANUAL_UNDER_TWO_LEADERS, fires: 1 },
         Mix {
-            name: "no term: leader change, client expiry, cancel",
-            budget: Budget { leader_expiry: 1, client_expiry: 1, cancel: 1, ..NONE },
+            name: "no term: leader change, cancel",
+            budget: Budget { leader_expiry: 1, cancel: 1, ..NONE },
             fires: 1,
         },
         Mix { name: "no term: ambiguous reply", budget: AMBIGUOUS, fires: 1 },

@@ -1,4 +1,5 @@
 //! The grammar: what is read, how it is normalised, what is refused and in which words.
+#![allow(clippy::disallowed_methods)] // Figures are printed, never asserted.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! What callers see: intervals, spans, bounds, errors and sharing.
+#![allow(clippy::disallowed_methods)] // Figures are printed, never asserted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -222,6 +222,27 @@ async fn a_locked_or_missing_table_and_a_wrong_account_are_told_apart() {
 }
 
 #[tokio::test]
+async fn an_account_that_may_only_read_and_write_rows_is_enough_once_the_table_is_there() {
+    let Some(mut database) = Database::create().await else { return };
+    let name = database.url.rsplit('/').next().unwrap_or_default().to_owned();
+    database.run(&format!("CREATE USER '{name}' IDENTIFIED BY 'x'")).await;
+    database.run(&format!("GRANT SELECT, INSERT, UPDATE ON {name}.* TO '{name}'")).await;
+    let url = database.url.replacen("root@", &format!("{name}:x@"), 1);
+    let limited = History::connect(&url.parse().expect("a url"), 2).expect("lazy");
+
+    let error = limited.migrate(&TimeZone::UTC).await.expect_err("it may not create a table");
+    assert!(
+        matches!(error, StoreError::Invalid { .. }) && error.to_string().contains("privileges"),
+        "{error}"
+    );
+    database.migrated().await.close().await;
+    limited.migrate(&TimeZone::UTC).await.expect("nothing to do");
+    check_every_field_survives(&limited).await;
+    database.run(&format!("DROP USER '{name}'")).await;
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn a_slow_read_is_ended_by_the_server() {
     let Some(mut database) = Database::create().await else { return };
     let history = database.migrated().await;

@@ -1,0 +1,287 @@
+//! The promises that every revision of etcd must keep, whoever wrote it.
+//!
+//! Reads what is written and nothing else. What is broken is collected, not panicked about, because some
+//! stories are told to break it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forest_etcd::Change;
+use forest_proto::record::{
+    ClientRecord, Cursor, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, decode,
+};
+use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
+
+use super::tally::{Decision, Tally};
+use crate::core::clients::Seat;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Promise {
+    /// A run is created once, ever.
+    CreatedOnce,
+    /// Each due fire of a stored job is decided once, with the move of the cursor.
+    EachFireDecided,
+    /// A run is in one place.
+    OnePlace,
+    /// A job that forbids it has no two runs that are alive.
+    NoOverlap,
+    /// A run goes only when its end is recorded and settled.
+    NoneVanishes,
+    /// An end stays as it was recorded.
+    EndStays,
+    /// A next attempt comes with the failure of the one before.
+    RetryHasReason,
+    /// Runs are made of the job as it is.
+    NoOldVersion,
+    CursorAdvances,
+    /// Nothing is created in the name of an earlier term.
+    OneTerm,
+    /// Runs are taken only from clients that are gone or would not start them.
+    LeftAlone,
+    /// No request is beyond etcd's limits.
+    EtcdTakesIt,
+}
+
+#[derive(Debug, Clone)]
+enum Doc {
+    Delay,
+    /// `None`: parked.
+    Given(Snapshot, Option<Seat>),
+    Execution(Box<Execution>, Option<Seat>),
+}
+
+type Docs = BTreeMap<String, Doc>;
+
+pub(super) struct Audit {
+    keys: Keyspace,
+    pub(super) tally: Tally,
+    term: i64,
+    clients: BTreeMap<Seat, ClientRecord>,
+    runs: BTreeMap<String, BTreeMap<RunId, Docs>>,
+    created: BTreeSet<RunId>,
+    /// Every end that was recorded, also when it is collected by now.
+    pub(super) ended: BTreeMap<RunId, Execution>,
+    pub(super) broken: Vec<(Promise, String)>,
+}
+
+fn is_settled(doc: &Doc) -> bool {
+    matches!(doc, Doc::Execution(execution, _) if execution.decided)
+}
+
+impl Audit {
+    pub(super) fn new(keys: Keyspace, segments: SegmentCount) -> Self {
+        Self {
+            keys,
+            tally: Tally::new(segments),
+            term: 0,
+            clients: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            created: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// How many runs there ever were, records of skipped fires included.
+    pub(super) fn created(&self) -> usize {
+        self.created.len()
+    }
+
+    pub(super) fn breaks(&mut self, promise: Promise, what: impl Into<String>) {
+        self.broken.push((promise, what.into()));
+    }
+
+    /// One revision.
+    pub(super) fn observe(&mut self, now_ms: i64, changes: &[Change]) {
+        let mut touched: BTreeMap<RunId, Docs> = BTreeMap::new();
+        let mut moves = Vec::new();
+        for change in changes {
+            let (text, kv) = match change {
+                Change::Put(kv) => (&kv.key, Some(kv)),
+                Change::Deleted { key, .. } => (key, None),
+                _ => continue,
+            };
+            let value = kv.map(|kv| kv.value.as_slice());
+            match self.keys.parse(text) {
+                Some(Key::Leader) => self.term = kv.map_or(self.term, |kv| kv.create_revision),
+                Some(Key::Job(id)) => self.tally.job(id, value),
+                Some(Key::Cursor(segment)) => {
+                    moves.extend(value.map(|value| (segment, decode::<Cursor>(value).unwrap())));
+                }
+                Some(Key::Client { group, client }) => {
+                    match value.and_then(ClientRecord::read) {
+                        Some(record) => self.clients.insert((group, client), record),
+                        None => self.clients.remove(&(group, client)),
+                    };
+                }
+                Some(key) => self.write(key, text, value, &mut touched),
+                None => {}
+            }
+        }
+        let mut decisions = Vec::new();
+        for (run, before) in &touched {
+            let after = self.docs(run);
+            if after.len() > 1 {
+                self.breaks(Promise::OnePlace, format!("{run}: {:?}", after.keys()));
+            }
+            match (before.values().next(), after.values().next()) {
+                (None, Some(doc)) => decisions.extend(self.begins(run, doc, &touched)),
+                (Some(before), None) if !is_settled(before) => {
+                    self.breaks(Promise::NoneVanishes, run.as_str());
+                }
+                (Some(before), Some(after)) => self.goes_on(run, before, after),
+                _ => {}
+            }
+        }
+        self.check_moves(now_ms, &moves, &decisions);
+    }
+
+    fn write(&mut self, key: Key, text: &str, value: Option<&[u8]>, touched: &mut BTreeMap<RunId, Docs>) {
+        let (run, seat) = match key {
+            Key::Delay { run, .. } | Key::Pending { run, .. } => (run, None),
+            Key::Snapshot { group, client, run } => (run, Some((group, client))),
+            Key::Execution { group, client, run } => (run, client.map(|client| (group, client))),
+            _ => return,
+        };
+        touched.entry(run.clone()).or_insert_with(|| self.docs(&run));
+        let docs = self.runs.entry(run.job().to_owned()).or_default().entry(run.clone()).or_default();
+        let Some(value) = value else {
+            docs.remove(text);
+            if docs.is_empty() {
+                self.runs.get_mut(run.job()).unwrap().remove(&run);
+            }
+            return;
+        };
+        let doc = if let Ok(execution) = decode::<Execution>(value) {
+            if execution.status != Status::Running {
+                self.ended.insert(run, execution.clone());
+            }
+            Doc::Execution(Box::new(execution), seat)
+        } else if let Ok(snapshot) = decode::<Snapshot>(value) {
+            Doc::Given(snapshot, seat)
+        } else {
+            decode::<Delay>(value).unwrap();
+            Doc::Delay
+        };
+        docs.insert(text.to_owned(), doc);
+    }
+
+    fn docs(&self, run: &RunId) -> Docs {
+        self.runs.get(run.job()).and_then(|runs| runs.get(run)).cloned().unwrap_or_default()
+    }
+
+    /// A run that was not there before; says what it decides, if it is about a fire.
+    fn begins(&mut self, run: &RunId, doc: &Doc, touched: &BTreeMap<RunId, Docs>) -> Option<Decision> {
+        if !self.created.insert(run.clone()) {
+            self.breaks(Promise::CreatedOnce, run.as_str());
+        }
+        let (snapshot, skipped) = match doc {
+            Doc::Delay => {
+                let before = run.with_attempt(run.attempt().saturating_sub(1));
+                let failed = self.ended.get(&before).and_then(|ended| ended.outcome);
+                let may_follow = matches!(failed, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Lost));
+                if !may_follow || !touched.contains_key(&before) || !self.docs(&before).values().all(is_settled) {
+                    self.breaks(Promise::RetryHasReason, run.as_str());
+                }
+                return None;
+            }
+            Doc::Given(snapshot, _) => {
+                self.is_given(run, snapshot);
+                (snapshot, None)
+            }
+            Doc::Execution(execution, _) => {
+                self.is_of_this_term(run, &execution.snapshot);
+                if execution.status == Status::Running {
+                    self.breaks(Promise::OnePlace, format!("{run} was claimed from nowhere"));
+                }
+                (&execution.snapshot, execution.outcome)
+            }
+        };
+        let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
+        (is_fire && !run.is_manual()).then(|| Decision {
+            job: JobId::new(run.job()).unwrap(),
+            at: run.at().as_ms(),
+            others: snapshot.missed_fires,
+            skipped,
+        })
+    }
+
+    /// A run that is to be executed from now on.
+    fn is_given(&mut self, run: &RunId, snapshot: &Snapshot) {
+        self.is_of_this_term(run, snapshot);
+        let job = self.tally.get(&snapshot.job_id);
+        let current = job.is_some_and(|job| {
+            job.version == snapshot.job_version && (job.is_enabled() || run.is_manual())
+        });
+        let exclusive = job.is_some_and(|job| job.overlap == Overlap::Forbid);
+        let others = self.runs.get(run.job()).into_iter().flatten();
+        let alive = |docs: &Docs| docs.values().any(|doc| !is_settled(doc));
+        let other = others.filter(|(other, docs)| *other != run && alive(docs)).map(|(other, _)| other).next();
+        if let Some(other) = other.filter(|_| exclusive).cloned() {
+            self.breaks(Promise::NoOverlap, format!("{run} beside {other}"));
+        }
+        if !current {
+            self.breaks(Promise::NoOldVersion, format!("{run} of version {}", snapshot.job_version));
+        }
+    }
+
+    fn is_of_this_term(&mut self, run: &RunId, snapshot: &Snapshot) {
+        if snapshot.term != self.term {
+            let what = format!("{run} in the name of {}, but {} leads", snapshot.term, self.term);
+            self.breaks(Promise::OneTerm, what);
+        }
+    }
+
+    fn goes_on(&mut self, run: &RunId, before: &Doc, after: &Doc) {
+        match (before, after) {
+            (Doc::Delay, Doc::Given(snapshot, _)) => self.is_given(run, snapshot),
+            (Doc::Given(snapshot, Some(from)), Doc::Given(_, to)) if Some(from) != to.as_ref() => {
+                if self.would_start(from, &snapshot.target) {
+                    self.breaks(Promise::LeftAlone, format!("{run} was taken from {from:?}"));
+                }
+            }
+            (Doc::Execution(was, Some(client)), Doc::Execution(is, _)) if was.status == Status::Running => {
+                if is.outcome == Some(Outcome::Lost) && self.clients.contains_key(client) {
+                    self.breaks(Promise::LeftAlone, format!("{run} is lost, but {client:?} is there"));
+                }
+            }
+            (Doc::Execution(was, _), Doc::Execution(is, _)) => {
+                let kept = was.outcome.is_none() || was.outcome == is.outcome;
+                if !kept || was.status != is.status || was.result != is.result {
+                    self.breaks(Promise::EndStays, format!("{run}: {:?}, then {:?}", was.outcome, is.outcome));
+                }
+            }
+            (Doc::Execution(..), _) => self.breaks(Promise::OnePlace, format!("{run} came back")),
+            _ => {}
+        }
+    }
+
+    fn would_start(&self, seat: &Seat, target: &TargetName) -> bool {
+        self.clients.get(seat).is_some_and(|client| {
+            !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
+        })
+    }
+
+    fn check_moves(&mut self, now_ms: i64, moves: &[(Segment, Cursor)], decisions: &[Decision]) {
+        for (segment, cursor) in moves {
+            if cursor.term != self.term {
+                self.breaks(Promise::OneTerm, format!("cursor of {segment} in the name of {}", cursor.term));
+            }
+            let tally = &mut self.tally;
+            let here: Vec<_> =
+                decisions.iter().filter(|made| tally.segment_of(&made.job) == *segment).cloned().collect();
+            self.broken.extend(tally.moved(*segment, cursor, now_ms, &here));
+        }
+        let homeless = decisions.iter().find(|made| {
+            let segment = self.tally.segment_of(&made.job);
+            moves.iter().all(|(moved, _)| *moved != segment)
+        });
+        if let Some(made) = homeless.cloned() {
+            self.breaks(Promise::EachFireDecided, format!("{made:?} without a move of the cursor"));
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn assert_kept(&self) {
+        assert!(self.broken.is_empty(), "{:#?}", &self.broken[..self.broken.len().min(5)]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Which fires are due, worked out apart from the core: by asking a job's schedule for one fire after the other.
+//!
+//! Whenever a cursor moves, each fire between where it was and where it is must be decided in that same
+//! revision: by a run, by a record, or by one of these that says for how many others it stands.
+
+use std::collections::BTreeMap;
+
+use forest_proto::record::{Cursor, Job, Outcome, decode};
+use forest_proto::{JobId, Segment, SegmentCount};
+
+use super::audit::Promise;
+use crate::schedule::{Schedule, normalise_original};
+
+/// What became of a fire, or of several of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) job: JobId,
+    /// The last fire it decides.
+    pub(super) at: i64,
+    /// How many fires before that it decides too.
+    pub(super) others: u64,
+    /// `None`: a run was created.
+    pub(super) skipped: Option<Outcome>,
+}
+
+pub(super) struct Tally {
+    segments: SegmentCount,
+    jobs: BTreeMap<JobId, Known>,
+    cursors: BTreeMap<Segment, (i64, String)>,
+    /// In the order in which they were made.
+    pub(super) decisions: Vec<Decision>,
+    /// How often a cursor was moved.
+    pub(super) moves: usize,
+}
+
+struct Known {
+    job: Job,
+    schedule: Schedule,
+    /// The first fire that is not decided.
+    next: Option<i64>,
+}
+
+impl Known {
+    fn plan(&mut self, after: &(i64, String)) {
+        let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
+        let decided = if self.job.id.as_str() > after.1.as_str() { after.0 - 1 } else { after.0 };
+        let first = || self.schedule.next_after(decided.max(anchor), anchor);
+        self.next = self.job.is_enabled().then(first).flatten();
+    }
+
+    /// The fires up to a cursor, which are then behind.
+    fn take(&mut self, until: &(i64, String)) -> Vec<i64> {
+        let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
+        let last = if self.job.id.as_str() <= until.1.as_str() { until.0 } else { until.0 - 1 };
+        let mut fires = Vec::new();
+        while let Some(at) = self.next.filter(|at| *at <= last) {
+            fires.push(at);
+            self.next = self.schedule.next_after(at, anchor);
+        }
+        fires
+    }
+}
+
+impl Tally {
+    pub(super) fn new(segments: SegmentCount) -> Self {
+        Self { segments, jobs: BTreeMap::new(), cursors: BTreeMap::new(), decisions: Vec::new(), moves: 0 }
+    }
+
+    pub(super) fn get(&self, id: &JobId) -> Option<&Job> {
+        self.jobs.get(id).map(|known| &known.job)
+    }
+
+    /// A job was written; `None`: deleted.
+    pub(super) fn job(&mut self, id: JobId, document: Option<&[u8]>) {
+        self.jobs.remove(&id);
+        let Some(job) = document.and_then(|document| decode::<Job>(document).ok()) else { return };
+        let cron =
+            if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
+        let Ok(schedule) =
+            cron.and_then(|cron| Schedule::compile(&cron, &job.time_zone, job.dst_gap, job.dst_fold))
+        else {
+            return;
+        };
+        let mut known = Known { job, schedule, next: None };
+        if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
+            known.plan(cursor);
+        }
+        self.jobs.insert(id, known);
+    }
+
+    /// A cursor was moved, with these decisions about jobs of its segment.
+    pub(super) fn moved(
+        &mut self,
+        segment: Segment,
+        cursor: &Cursor,
+        now_ms: i64,
+        decisions: &[Decision],
+    ) -> Vec<(Promise, String)> {
+        self.moves += 1;
+        let to = (cursor.fire_at.as_ms(), cursor.job.clone());
+        let before = self.cursors.insert(segment, to.clone());
+        let segments = self.segments;
+        let jobs = self.jobs.iter_mut().filter(|(id, _)| segments.segment_of(id) == segment);
+        let Some(before) = before else {
+            jobs.for_each(|(_, known)| known.plan(&to));
+            return Vec::new();
+        };
+        let mut broken = Vec::new();
+        if to <= before || to.0 > now_ms {
+            broken.push((Promise::CursorAdvances, format!("{segment}: {before:?} to {to:?} at {now_ms}")));
+        }
+        for (id, known) in jobs {
+            let due = known.take(&to);
+            let mut made: Vec<_> = decisions.iter().filter(|made| made.job == *id).collect();
+            made.sort_by_key(|made| made.at);
+            if let Err(what) = match_up(&due, &made) {
+                broken.push((Promise::EachFireDecided, format!("{id}: {what}")));
+            }
+        }
+        self.decisions.extend_from_slice(decisions);
+        broken
+    }
+
+    /// Jobs with a fire that is due and not decided.
+    pub(super) fn overdue(&self, now_ms: i64) -> Vec<&JobId> {
+        let due = |known: &Known| known.next.is_some_and(|at| at <= now_ms);
+        self.jobs.iter().filter(|(_, known)| due(known)).map(|(id, _)| id).collect()
+    }
+
+    pub(super) fn segment_of(&self, job: &JobId) -> Segment {
+        self.segments.segment_of(job)
+    }
+}
+
+/// Each fire in exactly one decision.
+fn match_up(due: &[i64], made: &[&Decision]) -> Result<(), String> {
+    let mut rest = due;
+    for decision in made {
+        let takes = usize::try_from(decision.others).unwrap() + 1;
+        if rest.len() < takes || rest[takes - 1] != decision.at {
+            return Err(format!("{decision:?} with {} fires due, next {:?}", rest.len(), rest.first()));
+        }
+        rest = &rest[takes..];
+    }
+    match rest.first() {
+        Some(first) => Err(format!("{} fires from {first} on are decided nowhere", rest.len())),
+        None => Ok(()),
+    }
+}
