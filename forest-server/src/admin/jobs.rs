@@ -1,25 +1,22 @@
-//! Jobs: add, read, change, delete, run; and when they fire next.
+//! Jobs: add, read, change, delete.
 //!
 //! Every change of a job re-puts its segment's generation in the same transaction: the leader compares it
 //! when it dispatches, and so never fires what somebody changed a moment ago.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Answer, DstFold, DstGap, Job, JobStatus, Request, RequestKind, decode, encode};
+use forest_proto::record::{Job, JobStatus, encode};
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, JobId, RequestKey, RunId, Segment};
+use forest_proto::{GroupName, JobId, Segment};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
-use crate::schedule::{Schedule, find_zone};
+use crate::schedule::Schedule;
 
-/// How long the answer to a request with an idempotency key is remembered.
-const REMEMBER: Duration = Duration::from_secs(3600);
 /// Jobs looked at in one go when a list is filtered.
 const SCAN: usize = 5_000;
 
@@ -36,27 +33,6 @@ pub(crate) struct JobFilter {
     pub(crate) group: String,
     pub(crate) name: String,
     pub(crate) enabled: Option<bool>,
-}
-
-/// An expression whose fires are wanted.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FireQuery {
-    pub(crate) cron: String,
-    pub(crate) time_zone: String,
-    pub(crate) gap: DstGap,
-    pub(crate) fold: DstFold,
-    pub(crate) anchor: Option<Instant>,
-    pub(crate) count: u32,
-    pub(crate) after: Option<Instant>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Fire {
-    pub(crate) at: Instant,
-    /// On the clock of the job's zone, with its offset.
-    pub(crate) local: String,
-    /// What is worth knowing.
-    pub(crate) note: String,
 }
 
 fn stored(planned: &PlannedJob) -> Option<StoredJob> {
@@ -106,7 +82,7 @@ impl Admin {
         Ok(Txn::new().put(self.inner.keys.jobgen(segment), job.as_str()))
     }
 
-    async fn segment_of(&self, job: &JobId) -> Result<Segment, AdminError> {
+    pub(super) async fn segment_of(&self, job: &JobId) -> Result<Segment, AdminError> {
         let job = job.clone();
         self.read(move |now| now.view.jobs.segment_of(&job)).await
     }
@@ -260,121 +236,6 @@ impl Admin {
             Written::Refused(_) => Err(conflict()),
         }
     }
-
-    /// Asks for a run. The same key within an hour gives the same run.
-    pub(crate) async fn run_job(
-        &self,
-        id: &str,
-        params: Option<String>,
-        key: &str,
-    ) -> Result<RunId, AdminError> {
-        params.as_deref().map_or(Ok(()), validate::check_params)?;
-        let before = self.job(id).await?;
-        let job = before.job.id;
-        let named = !key.is_empty();
-        let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
-        let key = RequestKey::new(key)
-            .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
-        let now = self.now();
-        let run = RunId::manual(&job, now, &key);
-        let by = String::new();
-        let request = Request {
-            kind: RequestKind::Run,
-            job: job.clone(),
-            run: run.clone(),
-            requested_at: now,
-            params,
-            by,
-        };
-        let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
-        let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
-        let value = encode(&request);
-        let mut txn = Txn::new().absent(request_key.clone()).modified(keys.job(&job), before.revision);
-        txn = txn.put(request_key.clone(), value.clone()).or_get(request_key);
-        if named {
-            let lease = self.inner.store.grant(REMEMBER).await?;
-            let answer = encode(&Answer { job: job.clone(), run: run.clone() });
-            txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
-        }
-        let txn = txn.or_get(answer_key);
-        let found = match self.commit(txn, |found| first_is(found, &value)).await? {
-            Written::Done => return Ok(run),
-            Written::Refused(found) => found,
-        };
-        match found.into_iter().nth(1).flatten().map(|kv| decode::<Answer>(&kv.value)) {
-            Some(Ok(earlier)) if earlier.job == job => Ok(earlier.run),
-            Some(_) => {
-                Err(AdminError::invalid("idempotency_key", "was used for another job: choose a new one"))
-            }
-            None => Err(AdminError::Conflict { what: format!("job {id}") }),
-        }
-    }
-
-    /// Asks for a run to be stopped, or not to be started.
-    pub(crate) async fn cancel_run(&self, id: &str) -> Result<(), AdminError> {
-        let run: RunId = id.parse().map_err(|_| AdminError::not_found("run", id))?;
-        let looked = run.clone();
-        let alive = self.read(move |now| now.view.runs.get(&looked).is_some()).await?;
-        let job = JobId::new(run.job()).map_err(|_| AdminError::not_found("run", id))?;
-        if !alive {
-            return Err(AdminError::not_found("live run", id));
-        }
-        let key = RequestKey::new(format!("cancel-{:016x}", fastrand::u64(..)));
-        let key = key.map_err(|error| AdminError::Unavailable(error.to_string()))?;
-        let by = String::new();
-        let request = Request {
-            kind: RequestKind::Cancel,
-            job: job.clone(),
-            run,
-            requested_at: self.now(),
-            params: None,
-            by,
-        };
-        let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
-        let value = encode(&request);
-        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
-            Written::Done => Ok(()),
-            Written::Refused(_) => Err(AdminError::Conflict { what: format!("run {id}") }),
-        }
-    }
-
-    /// The fires of an expression, or of a stored job, from now on.
-    pub(crate) async fn next_fires(
-        &self,
-        id: &str,
-        mut query: FireQuery,
-    ) -> Result<(Vec<Fire>, FireQuery), AdminError> {
-        if !id.is_empty() {
-            let mut job = self.job(id).await?.job;
-            if let Ok(cron) = normalised_cron(&job) {
-                job.cron = cron.into_owned();
-            }
-            (query.cron, query.time_zone) = (job.cron, job.time_zone);
-            (query.gap, query.fold, query.anchor) = (job.dst_gap, job.dst_fold, job.effective_after);
-        }
-        if query.time_zone.is_empty() {
-            query.time_zone.clone_from(&self.inner.default_zone);
-        }
-        let count = match query.count {
-            0 => 5,
-            count if count <= 100 => count,
-            count => return Err(AdminError::invalid("count", format!("{count} is more than 100"))),
-        };
-        let now = self.now();
-        let schedule = Schedule::compile(&query.cron, &query.time_zone, query.gap, query.fold);
-        let schedule = schedule.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
-        let anchor = query.anchor.unwrap_or(now).as_ms();
-        let after = query.after.unwrap_or(now).as_ms().max(query.anchor.map_or(0, |at| at.as_ms()));
-        let fires = std::iter::successors(Some(after), |at| schedule.next_after(*at, anchor)).skip(1);
-        let zone = find_zone(&query.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
-        let fires = fires.take(count as usize).scan(after, |before, at| {
-            let fire = describe(at, *before, &zone);
-            *before = at;
-            Some(fire)
-        });
-        Ok((fires.collect(), query))
-    }
 }
 
 impl JobFilter {
@@ -400,18 +261,4 @@ fn restarts(before: &Job, after: &Job) -> bool {
 fn new_job_id(now: Instant) -> String {
     let second = Timestamp::from_millisecond(now.as_ms()).unwrap_or_default();
     format!("{}{:06}", second.strftime("%Y%m%d%H%M%S"), fastrand::u32(..1_000_000))
-}
-
-fn describe(at: i64, before: i64, zone: &jiff::tz::TimeZone) -> Fire {
-    let timestamp = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
-    let (then, now) = (zone.to_offset(timestamp(before)), zone.to_offset(timestamp(at)));
-    let note = match now.seconds() - then.seconds() {
-        0 => String::new(),
-        change => {
-            let way = if change > 0 { "forward" } else { "back" };
-            format!("clocks go {way} by {} min before this fire", change.abs() / 60)
-        }
-    };
-    let local = timestamp(at).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
-    Fire { at: Instant::from_ms(at), local, note }
 }

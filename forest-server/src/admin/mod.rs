@@ -5,8 +5,10 @@
 
 mod cluster;
 mod error;
+mod fires;
 mod groups;
 mod jobs;
+mod requests;
 mod runs;
 mod validate;
 mod write;
@@ -19,8 +21,9 @@ use forest_proto::time::Instant;
 
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use error::AdminError;
+pub(crate) use fires::{Fire, FireQuery};
 pub(crate) use groups::GroupSummary;
-pub(crate) use jobs::{Fire, FireQuery, JobFilter, StoredJob};
+pub(crate) use jobs::{JobFilter, StoredJob};
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
 
 use crate::core::clock_guard::MAX_SKEW_MS;

@@ -15,6 +15,7 @@ mod file;
 mod flags;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,11 +84,12 @@ impl Exit {
     /// Prints the text, to standard error if it is a failure.
     pub(crate) fn report(&self) -> ExitCode {
         let text = self.text.trim_end();
-        if self.code == 0 {
-            println!("{text}");
+        // Nobody reading (`| head`) is no failure, and there is nobody to tell of another one.
+        let _ = if self.code == 0 {
+            writeln!(std::io::stdout(), "{text}")
         } else {
-            eprintln!("{text}");
-        }
+            writeln!(std::io::stderr(), "{text}")
+        };
         ExitCode::from(self.code)
     }
 }

@@ -149,12 +149,16 @@ impl Runs {
         self.marked.pop_first()
     }
 
-    /// Takes what was written at `revision`, unless something newer is known.
+    /// Whether what was written at `revision`, or something newer, is known. Notes that the listing has it.
+    pub(crate) fn has_seen(&mut self, id: &RunId, revision: i64, listing: u32) -> bool {
+        let Some(known) = self.all.get_mut(id).filter(|known| known.revision >= revision) else { return false };
+        known.listing = listing;
+        true
+    }
+
+    /// Takes what was written at the run's revision, unless something newer is known.
     pub(crate) fn put(&mut self, id: &RunId, run: Run) {
-        if let Some(known) = self.all.get_mut(id)
-            && known.revision >= run.revision
-        {
-            known.listing = run.listing;
+        if self.has_seen(id, run.revision, run.listing) {
             return;
         }
         self.take(id);

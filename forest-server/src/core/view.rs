@@ -221,6 +221,12 @@ impl View {
     }
 
     fn put_run(&mut self, key: Key, kv: &KeyValue) -> Result<(), String> {
+        // The leader knows already what it has written itself.
+        if let Key::Delay { run, .. } | Key::Pending { run, .. } | Key::Snapshot { run, .. } | Key::Execution { run, .. } = &key
+            && self.runs.has_seen(run, kv.mod_revision, self.listing)
+        {
+            return Ok(());
+        }
         let keep = || Some(kv.value.clone().into_boxed_slice());
         let (group, place, run, value) = match key {
             Key::Delay { segment, due, run } => {

@@ -1,5 +1,5 @@
-//! Admins, through any node: they edit and create jobs, ask for a manual run and ask to cancel a run. They read
-//! and write in one breath here; a slow admin is one whose transaction stays in flight.
+//! Admins, through any node: they edit and create jobs, ask for a manual run and ask to cancel a run. They
+//! read and write in one breath here; a slow admin is one whose transaction stays in flight.
 
 use super::catalogue::{Attempt, Job, MANUAL};
 use super::moves::{Moves, Replies, nothing, unchanged};

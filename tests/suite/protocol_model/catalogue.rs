@@ -1,7 +1,8 @@
-//! The jobs, fires and attempts of the modelled cluster: just enough to make every rule of the protocol matter.
+//! The jobs, fires and attempts of the modelled cluster: just enough to make every rule of the protocol
+//! matter.
 //!
-//! `report` forbids overlap, has two attempts and `on_lost = retry`; `ping` allows overlap, has one attempt and
-//! exists only after an admin created it. Both are in one segment, so one cursor passes all three fires.
+//! `report` forbids overlap, has two attempts and `on_lost = retry`; `ping` allows overlap, has one attempt
+//! and exists only after an admin created it. Both are in one segment, so one cursor passes all three fires.
 
 use std::fmt;
 

@@ -35,7 +35,7 @@ impl Moves<'_> {
         }
     }
 
-    /// Step 5. A refused claim may be our own earlier one that was applied: then the run is ours.
+    /// A refused claim may be our own earlier one that was applied: then the run is ours.
     fn add_claim(&mut self, client: ClientId, attempt: Attempt) {
         let place = Place::Client(client);
         let txn = Txn::new(
@@ -75,7 +75,7 @@ impl Moves<'_> {
         }
     }
 
-    /// Steps 6 and 7.
+    /// The result goes into the execute record, or beside it as a late one if that is not ours any more.
     fn add_report(&mut self, client: ClientId, attempt: Attempt, outcome: Outcome) {
         let actor = Actor::Client(client);
         let acknowledged = move |world: &mut World| {

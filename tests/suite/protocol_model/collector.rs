@@ -1,4 +1,4 @@
-//! Step 10: results go from etcd to MySQL, and leave etcd only afterwards. Any node may collect; leading is not
+//! Results go from etcd to MySQL, and leave etcd only afterwards. Any node may collect; leading is not
 //! needed for it.
 
 use super::catalogue::Attempt;

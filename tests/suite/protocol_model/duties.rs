@@ -1,5 +1,5 @@
-//! What a leader does about single runs: steps 3, 4, 8, 9 and 11. It reads the keys it acts on just before;
-//! what can make that knowledge old is a transaction that stays in flight.
+//! What a leader does about single runs: consume, assign, move, give up, decide, cancel. It reads the keys it
+//! acts on just before; what can make that knowledge old is a transaction that stays in flight.
 
 use super::catalogue::{Attempt, Job, MANUAL};
 use super::leader::{Leader, spend_slot};
@@ -45,9 +45,9 @@ impl Moves<'_> {
         }
     }
 
-    /// Client ids are never used again, so whoever is gone stays gone; but a leader may take a client for gone
-    /// that it has not seen come yet. The guard is what catches that. (It is wrong once per snapshot at most, or
-    /// a mutant would move one for ever.)
+    /// Client ids are never used again, so whoever is gone stays gone; but a leader may take a client for
+    /// gone that it has not seen come yet. The guard is what catches that. (It is wrong once per snapshot at
+    /// most, or a mutant would move one for ever.)
     fn may_be_gone(&self, step: Step, client: ClientId) -> bool {
         !self.world.etcd.is_registered(client) || self.rules.drops(step, GuardName::Gone)
     }
@@ -58,7 +58,7 @@ impl Moves<'_> {
         self.send(Actor::Node(leader.id), deed, txn, on);
     }
 
-    /// Step 3. A retry continues its own run and is no overlap. A manual run is a new one: it takes its turn at
+    /// A retry continues its own run and is no overlap. A manual run is a new one: it takes its turn at
     /// the cursor, or a dispatch that is still under way could start a second run beside it.
     fn consume(&mut self, leader: Leader, attempt: Attempt, step: Step) {
         let conf = leader.view.confs[attempt.job() as usize];
@@ -114,7 +114,7 @@ impl Moves<'_> {
         self.send(Actor::Node(leader.id), deed, txn, on);
     }
 
-    /// Step 4 for a parked run: a client, or its start deadline.
+    /// A parked run gets a client, or its start deadline.
     fn assign_parked(&mut self, leader: Leader, attempt: Attempt, placing: Placing) {
         let guards = [Guard::Term(leader.term), Guard::Snapshot(attempt, Place::Parked, Some(placing))];
         for client in CLIENTS.into_iter().filter(|client| self.world.etcd.is_registered(*client)) {
@@ -131,7 +131,7 @@ impl Moves<'_> {
         }
     }
 
-    /// Step 4 for the unclaimed snapshot of a vanished client: to the other one, or parked if that is gone too.
+    /// The unclaimed snapshot of a vanished client goes to the other one, or parked if that is gone too.
     fn move_snapshot(&mut self, leader: Leader, attempt: Attempt, client: ClientId, placing: Placing) {
         if self.rules.has(Flaw::NeverMoves) {
             return;
@@ -148,7 +148,7 @@ impl Moves<'_> {
         self.act(leader, Deed::Move(attempt, from, to), txn);
     }
 
-    /// Steps 8 and 9: the attempt is over; another one follows if any is left and nobody cancelled the run.
+    /// The attempt is over; another one follows if any is left and nobody cancelled the run.
     fn end_badly(&mut self, leader: Leader, step: Step, attempt: Attempt, client: ClientId) {
         let before = self.world.etcd.at(attempt, client).execute;
         let (outcome, deed) = match before {
@@ -164,8 +164,8 @@ impl Moves<'_> {
             self.world.etcd.at(attempt, client).cancel && !self.rules.has(Flaw::RetriesCancelledRuns);
         match attempt.next() {
             Some(next) if !cancelled => {
-                // A claimed run can be cancelled until it is declared lost. One that has ended cannot: there the
-                // guard on the execute record says it all.
+                // A claimed run can be cancelled until it is declared lost. One that has ended cannot: there
+                // the guard on the execute record says it all.
                 if step == Step::DeclareLost {
                     guards.push(Guard::NotCancelled(attempt, client));
                 }
@@ -177,7 +177,7 @@ impl Moves<'_> {
         self.act(leader, deed, Txn::from_parts(step, &guards, &writes));
     }
 
-    /// Step 11: a run that nobody has claimed ends here, in the delay queue, parked or given away; a claimed one
+    /// A run that nobody has claimed ends here, in the delay queue, parked or given away; a claimed one
     /// is ended by its client; for an ended one there is nothing to do. A failure that waits for its decision
     /// is decided first.
     fn add_cancels(&mut self, leader: Leader) {

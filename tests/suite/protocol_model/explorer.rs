@@ -1,9 +1,10 @@
 //! Breadth-first search over all states: the first violation found has a shortest story. A state is kept as a
-//! 64-bit fingerprint, its parent and the event that led to it; only the frontier holds whole worlds. With the
-//! 28 million states of a long run, two different states share a fingerprint with a chance of 1 in 50,000.
+//! 64-bit fingerprint, its parent and the event that led to it; only the frontier holds whole worlds. With
+//! the 28 million states of a long run, two different states share a fingerprint with a chance of 1 in
+//! 50,000.
 //!
-//! After an exhausted search the same edges answer the question of progress: can every state still come to the
-//! drained end by steps that are no fault? (No wedge, and no endless round from which nothing leads out.)
+//! After an exhausted search the same edges answer the question of progress: can every state still come to
+//! the drained end by steps that are no fault? (No wedge, and no endless round from which nothing leads out.)
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
@@ -130,8 +131,8 @@ impl<V: FnMut(&World)> Explorer<'_, V> {
         }
     }
 
-    /// Goes back from the drained states along the free steps. Most steps lead to a later state, so that a few
-    /// passes from the end suffice.
+    /// Goes back from the drained states along the free steps. Most steps lead to a later state, so that a
+    /// few passes from the end suffice.
     fn find_stuck(&mut self) -> Option<Violation> {
         if !self.frontier.is_empty() {
             return None;
@@ -197,8 +198,8 @@ fn fingerprint(world: &World) -> u64 {
     mixer.finish()
 }
 
-/// A multiply-and-shift hash. Each round is a bijection of the state, so no information is lost on the way; and
-/// in a debug build it takes a tenth of the standard hasher's time.
+/// A multiply-and-shift hash. Each round is a bijection of the state, so no information is lost on the way;
+/// and in a debug build it takes a tenth of the standard hasher's time.
 struct Mixer(u64);
 
 impl Mixer {

@@ -1,5 +1,6 @@
-//! The promises. Each is one function with a name; `check` asks them all of every new state. The promises about
-//! a single write are asked when it is committed (`Txn::commit`) or when a handler starts, and share the type.
+//! The promises. Each is one function with a name; `check` asks them all of every new state. The promises
+//! about a single write are asked when it is committed (`Txn::commit`) or when a handler starts, and share
+//! the type.
 
 use std::fmt;
 
@@ -145,8 +146,8 @@ fn a_job_that_forbids_overlap_has_one_active_attempt(world: &World) -> Result<()
     Ok(())
 }
 
-/// A frozen process may wake up and go on with what was declared lost meanwhile; its registration is gone then,
-/// and the later attempt holds the higher fencing token.
+/// A frozen process may wake up and go on with what was declared lost meanwhile; its registration is gone
+/// then, and the later attempt holds the higher fencing token.
 fn a_job_that_forbids_overlap_runs_on_one_live_client(world: &World) -> Result<(), Broken> {
     let mut executing = 0;
     for client in CLIENTS {

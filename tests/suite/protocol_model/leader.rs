@@ -1,4 +1,4 @@
-//! Election and the cursor: steps 1 and 2. A node acts on the term and the view it believes in. It may be a
+//! Election and the cursor. A node acts on the term and the view it believes in. It may be a
 //! leader no more and not know it: only the guards protect the cluster from it.
 
 use super::catalogue::{Attempt, FIRES, Fire, Job};
@@ -34,7 +34,7 @@ impl Moves<'_> {
         }
     }
 
-    /// Step 1. A refused campaign that finds the key on the node's own lease had been applied before.
+    /// A refused campaign that finds the key on the node's own lease had been applied before.
     fn add_campaign(&mut self, id: NodeId) {
         let leader = self.world.etcd.leader;
         let mine = leader.is_some_and(|leader| leader.node == id);
@@ -111,7 +111,7 @@ impl Moves<'_> {
         }
     }
 
-    /// Step 2.
+    /// The next fire of the cursor: passed, skipped or given to somebody.
     fn add_dispatch(&mut self, leader: Leader) {
         let index = usize::from(leader.view.cursor.decided);
         let due = FIRES[..usize::from(self.fires)].get(index).filter(|fire| fire.at <= self.world.now);

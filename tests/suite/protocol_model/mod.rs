@@ -1,21 +1,22 @@
-//! The protocol between etcd, nodes, clients and MySQL as an explicit-state model, explored breadth-first: every
-//! order of every step, with every fault of a mix at every point.
+//! The protocol between etcd, nodes, clients and MySQL as an explicit-state model, explored breadth-first:
+//! every order of every step, with every fault of a mix at every point.
 //!
 //! Covered: election with lost replies; the cursor and jobgen guards; skips for overlap; manual runs under an
 //! idempotency key; retries; parking, moving, claiming, completing, late results; lost clients; decisions on
-//! failures; cancelling; collecting into MySQL; edits. Two nodes, two clients, one segment, up to three fires of
-//! two jobs. A deposed leader goes on with what it believes; a reply can be lost; a write can be applied after
-//! its sender gave up, once at a time. From every state a drained end must be reachable without another fault.
+//! failures; cancelling; collecting into MySQL; edits. Two nodes, two clients, one segment, up to three fires
+//! of two jobs. A deposed leader goes on with what it believes; a reply can be lost; a write can be applied
+//! after its sender gave up, once at a time. From every state a drained end must be reachable without another
+//! fault.
 //!
 //! Not covered: wall clocks and time zones, misfires, the other overlap policies, routing, batches, several
-//! segments, limits, watches (a view is loaded as a whole, at any time, or is old), clients that register anew
-//! (a new id is a new client), the time a frozen handler has before it must be dead, contents of documents,
-//! etcd and MySQL losing what they acknowledged.
+//! segments, limits, watches (a view is loaded as a whole, at any time, or is old), clients that register
+//! anew (a new id is a new client), the time a frozen handler has before it must be dead, contents of
+//! documents, etcd and MySQL losing what they acknowledged.
 //!
 //! The model stands beside the code and not under it: a change of a transaction is made in both.
 //!
 //! `FOREST_MODEL_STATES=28000000 cargo test --release -p forest-tests protocol_model` explores the long mixes
-//! too, each up to that many states (some minutes and up to 8 GB).
+//! too, each up to that many states (about ten minutes and 6 GB).
 
 mod admin;
 mod catalogue;

@@ -1,5 +1,5 @@
-//! All that can happen next in one state: the actors add their moves here, and this is the one place that knows
-//! what a sender may see of its transaction.
+//! All that can happen next in one state: the actors add their moves here, and this is the one place that
+//! knows what a sender may see of its transaction.
 
 use super::invariants::Broken;
 use super::rules::Rules;
@@ -59,8 +59,8 @@ impl<'a> Moves<'a> {
         self.push(by, deed, Reply::None, outcome);
     }
 
-    /// A transaction: committed or refused as its guards say, and, while the budget of ambiguous replies lasts,
-    /// applied without the sender knowing, or still under way when the sender gives up.
+    /// A transaction: committed or refused as its guards say, and, while the budget of ambiguous replies
+    /// lasts, applied without the sender knowing, or still under way when the sender gives up.
     pub(super) fn send<C, R, U>(&mut self, by: Actor, deed: Deed, txn: Txn, on: Replies<C, R, U>)
     where
         C: FnOnce(&mut World) -> Result<(), Broken>,

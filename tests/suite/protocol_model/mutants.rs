@@ -1,5 +1,5 @@
-//! The protocol with something missing, and a mix of faults in which that does harm. Also the guards that do none
-//! when they alone are missing, with what stands in for them.
+//! The protocol with something missing, and a mix of faults in which that does harm. Also the guards that do
+//! none when they alone are missing, with what stands in for them.
 
 use super::mixes::Mix;
 use super::rules::Flaw;
@@ -110,13 +110,13 @@ pub(super) struct SecondLine {
     pub(super) mixes: &'static [Mix],
 }
 
-/// They are kept, for each makes the argument shorter or saves work, and because the model is smaller than the
-/// world.
+/// They are kept, for each makes the argument shorter or saves work, and because the model is smaller than
+/// the world.
 pub(super) const SECOND_LINES: &[SecondLine] = &[LEADERSHIP, REPEATED, STEALING];
 
-/// Every new run takes its turn at the cursor, every other write compares the key it replaces; so an old leader
-/// can only do what the new one would. Limits across segments, which the model lacks, rest on the term; and it
-/// stands in for the cursor wherever no reply is lost.
+/// Every new run takes its turn at the cursor, every other write compares the key it replaces; so an old
+/// leader can only do what the new one would. Limits across segments, which the model lacks, rest on the
+/// term; and it stands in for the cursor wherever no reply is lost.
 const LEADERSHIP: SecondLine = SecondLine {
     dropped: &[
         (Step::Campaign, G::NoLeader),

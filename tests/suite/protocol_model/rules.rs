@@ -1,5 +1,5 @@
-//! The protocol as it is meant, or with one thing broken: a guard left out, or a habit of implementations that
-//! look right.
+//! The protocol as it is meant, or with one thing broken: a guard left out, or a habit of implementations
+//! that look right.
 
 use super::txn::{GuardName, Step};
 
@@ -8,8 +8,8 @@ pub(super) struct Rules {
     /// The guards that these steps forget.
     pub(super) dropped: &'static [(Step, GuardName)],
     pub(super) flaw: Option<Flaw>,
-    /// Both nodes collect, and other things happen between picking, saving and deleting. Off, collecting is one
-    /// step of one node: equal as long as no node dies, since a decided record never changes.
+    /// Both nodes collect, and other things happen between picking, saving and deleting. Off, collecting is
+    /// one step of one node: equal as long as no node dies, since a decided record never changes.
     pub(super) slow_collector: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Nodes have no rank among themselves, nor have clients: a state and its mirror image lead to the same ends.
-//! Of the two (or four) only one is stored. Where a tie is broken badly a state is stored twice, which costs time
-//! and nothing else. Stories are told of the states that really followed each other.
+//! Of the two (or four) only one is stored. Where a tie is broken badly a state is stored twice, which costs
+//! time and nothing else. Stories are told of the states that really followed each other.
 
 use std::cmp::Ordering;
 

@@ -1,8 +1,8 @@
-//! The transactions as data: a step, its guards by name, its writes. A transaction can be kept in flight and be
-//! applied later by etcd, when its sender has long forgotten it.
+//! The transactions as data: a step, its guards by name, its writes. A transaction can be kept in flight and
+//! be applied later by etcd, when its sender has long forgotten it.
 //!
-//! The guards are the protocol. The checks made while writing are not: they compare the write with what no guard
-//! can see, and report a broken promise.
+//! The guards are the protocol. The checks made while writing are not: they compare the write with what no
+//! guard can see, and report a broken promise.
 
 use super::catalogue::{Attempt, FIRES, Job};
 use super::invariants::Broken;

@@ -1,9 +1,9 @@
-//! One state of the modelled cluster: the keys in etcd, the rows in MySQL, what each process remembers, and what
-//! is still allowed to go wrong. Everything is `Copy` and small, for millions of these are compared.
+//! One state of the modelled cluster: the keys in etcd, the rows in MySQL, what each process remembers, and
+//! what is still allowed to go wrong. Everything is `Copy` and small, for millions of these are compared.
 //!
 //! The value of a key stands for its `mod_revision`. Where a key can come back with the same value (a job
-//! document, the cursor, a snapshot that returns to where it was) the value carries a count, so that the guards
-//! are as strong as etcd's and no stronger.
+//! document, the cursor, a snapshot that returns to where it was) the value carries a count, so that the
+//! guards are as strong as etcd's and no stronger.
 
 use super::catalogue::{ATTEMPTS, Attempt, Job, MANUAL};
 use super::txn::Txn;
@@ -48,8 +48,8 @@ pub(super) struct Etcd {
     pub(super) runs: [RunKeys; ATTEMPTS],
 }
 
-/// Every transaction that starts a run of the segment which is not a retry compares this key and writes it: so
-/// of two such transactions that were made from the same view only one commits, even if the other is late.
+/// Every transaction that starts a run of the segment which is not a retry compares this key and writes it:
+/// so of two such transactions that were made from the same view only one commits, even if the other is late.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Cursor {
     /// How many fires are decided.

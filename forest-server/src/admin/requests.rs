@@ -1,0 +1,95 @@
+//! What is asked of the leader: to run a job now, to stop a run.
+//!
+//! A request is a durable key that the leader consumes in the transaction that does what it says.
+
+use std::time::Duration;
+
+use forest_etcd::Txn;
+use forest_proto::record::{Answer, Request, RequestKind, decode, encode};
+use forest_proto::{JobId, RequestKey, RunId};
+
+use super::write::{Written, first_is};
+use super::{Admin, AdminError, validate};
+
+/// How long the answer to a request with an idempotency key is remembered.
+const REMEMBER: Duration = Duration::from_secs(3600);
+
+impl Admin {
+    /// Asks for a run. The same key within an hour gives the same run.
+    pub(crate) async fn run_job(
+        &self,
+        id: &str,
+        params: Option<String>,
+        key: &str,
+    ) -> Result<RunId, AdminError> {
+        params.as_deref().map_or(Ok(()), validate::check_params)?;
+        let before = self.job(id).await?;
+        let job = before.job.id;
+        let named = !key.is_empty();
+        let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
+        let key = RequestKey::new(key)
+            .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
+        let now = self.now();
+        let run = RunId::manual(&job, now, &key);
+        let by = String::new();
+        let request = Request {
+            kind: RequestKind::Run,
+            job: job.clone(),
+            run: run.clone(),
+            requested_at: now,
+            params,
+            by,
+        };
+        let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
+        let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
+        let value = encode(&request);
+        let mut txn = Txn::new().absent(request_key.clone()).modified(keys.job(&job), before.revision);
+        txn = txn.put(request_key.clone(), value.clone()).or_get(request_key);
+        if named {
+            let lease = self.inner.store.grant(REMEMBER).await?;
+            let answer = encode(&Answer { job: job.clone(), run: run.clone() });
+            txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
+        }
+        let txn = txn.or_get(answer_key);
+        let found = match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => return Ok(run),
+            Written::Refused(found) => found,
+        };
+        match found.into_iter().nth(1).flatten().map(|kv| decode::<Answer>(&kv.value)) {
+            Some(Ok(earlier)) if earlier.job == job => Ok(earlier.run),
+            Some(_) => {
+                Err(AdminError::invalid("idempotency_key", "was used for another job: choose a new one"))
+            }
+            None => Err(AdminError::Conflict { what: format!("job {id}") }),
+        }
+    }
+
+    /// Asks for a run to be stopped, or not to be started.
+    pub(crate) async fn cancel_run(&self, id: &str) -> Result<(), AdminError> {
+        let run: RunId = id.parse().map_err(|_| AdminError::not_found("run", id))?;
+        let looked = run.clone();
+        let alive = self.read(move |now| now.view.runs.get(&looked).is_some()).await?;
+        let job = JobId::new(run.job()).map_err(|_| AdminError::not_found("run", id))?;
+        if !alive {
+            return Err(AdminError::not_found("live run", id));
+        }
+        let key = RequestKey::new(format!("cancel-{:016x}", fastrand::u64(..)));
+        let key = key.map_err(|error| AdminError::Unavailable(error.to_string()))?;
+        let by = String::new();
+        let request = Request {
+            kind: RequestKind::Cancel,
+            job: job.clone(),
+            run,
+            requested_at: self.now(),
+            params: None,
+            by,
+        };
+        let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
+        let value = encode(&request);
+        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => Ok(()),
+            Written::Refused(_) => Err(AdminError::Conflict { what: format!("run {id}") }),
+        }
+    }
+}

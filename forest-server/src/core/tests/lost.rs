@@ -1,0 +1,220 @@
+//! Runs whose clients vanished, failures, and the attempts that follow.
+
+use forest_proto::record::{Job, OnLost, Outcome};
+use forest_proto::{Key, RunId};
+
+use super::leader::Leader;
+use super::world::World;
+use super::{CLIENT_TTL, LOST_GRACE, MINUTE, SECOND, START, group, job, seat};
+
+fn run() -> RunId {
+    World::fire("a", START + MINUTE)
+}
+
+/// A claimed run of this job.
+fn running(job: &Job) -> (World, Leader) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 4);
+    world.save(job);
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    world.claim_run(&run());
+    leader.catch_up(&world);
+    (world, leader)
+}
+
+fn retrying(attempts: u32) -> Job {
+    let delays = vec![30_000, 60_000];
+    Job { max_attempts: attempts, on_lost: OnLost::Retry, retry_delays_ms: delays, ..job("a", "0 0 9 * * *") }
+}
+
+/// The job of these stories fires once, a minute after the start.
+fn once() -> Job {
+    Job { cron: "0 1 8 * * *".into(), ..job("a", "") }
+}
+
+fn certainty() -> i64 {
+    i64::try_from((CLIENT_TTL + LOST_GRACE).as_millis()).unwrap()
+}
+
+#[test]
+fn a_run_is_lost_when_its_client_is_certain_to_have_stopped_it_and_not_before() {
+    let (mut world, mut leader) = running(&once());
+    world.vanish("c-1");
+    assert_eq!(leader.settle(&mut world), 0);
+    world.pass(certainty() - 1);
+    assert_eq!(leader.settle(&mut world), 0);
+    world.pass(1);
+    assert_eq!(leader.settle(&mut world), 1);
+    assert_eq!(world.end_of(&run()), Some(Outcome::Lost));
+    assert!(matches!(&world.places(&run())[..], [Key::Execution { client: Some(_), .. }]));
+    assert!(world.audit.ended[&run()].decided && world.delayed().is_empty());
+    world.audit.assert_kept();
+}
+
+#[test]
+fn a_new_leader_waits_anew() {
+    let (mut world, mut leader) = running(&once());
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    world.pass(certainty() - 1);
+    let mut next = Leader::elect(&mut world);
+    world.pass(certainty() - 1);
+    assert_eq!(next.settle(&mut world), 0);
+    world.pass(1);
+    next.settle(&mut world);
+    assert_eq!(world.end_of(&run()), Some(Outcome::Lost));
+    world.audit.assert_kept();
+}
+
+#[test]
+fn a_run_of_a_client_that_is_there_is_never_lost() {
+    let (mut world, mut leader) = running(&once());
+    world.pass(100 * MINUTE);
+    assert_eq!(leader.settle(&mut world), 0);
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    world.register("c-1", 4);
+    world.pass(certainty() + 1);
+    assert_eq!(leader.settle(&mut world), 0, "a worker of the original comes back under its address");
+}
+
+#[test]
+fn a_lost_run_is_tried_again_where_its_job_says_so() {
+    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    let mut seat = seat("c-1");
+    let mut attempt = run();
+    for (wait, next) in [(30 * SECOND, "c-2"), (60 * SECOND, "c-3")] {
+        world.vanish(seat.1.as_str());
+        world.register(next, 4);
+        leader.catch_up(&world);
+        world.pass(certainty());
+        leader.settle(&mut world);
+        assert_eq!(world.end_of(&attempt), Some(Outcome::Lost));
+        attempt = attempt.with_attempt(attempt.attempt() + 1);
+        assert_eq!(world.delayed(), [(world.now_ms + wait, attempt.clone())]);
+        world.pass(wait - 1);
+        assert_eq!(leader.settle(&mut world), 0, "not due yet");
+        world.pass(1);
+        leader.settle(&mut world);
+        seat = world.claim_run(&attempt);
+        assert_eq!(seat.1.as_str(), next);
+        leader.catch_up(&world);
+    }
+    world.vanish("c-3");
+    leader.catch_up(&world);
+    world.pass(certainty());
+    leader.settle(&mut world);
+    assert_eq!((attempt.attempt(), world.end_of(&attempt)), (3, Some(Outcome::Lost)));
+    assert!(world.delayed().is_empty(), "all attempts are used up");
+    world.audit.assert_kept();
+}
+
+#[test]
+fn what_a_client_says_before_its_run_is_given_up_counts() {
+    let (mut world, mut leader) = running(&once());
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    world.pass(certainty());
+    let lost = leader.txn_of(&world, &run());
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Succeeded), "without a registration");
+    world.commit(&lost);
+    leader.settle(&mut world);
+    assert_eq!(world.end_of(&run()), Some(Outcome::Succeeded));
+    world.audit.assert_kept();
+}
+
+#[test]
+fn failures_are_tried_again_until_the_attempts_are_used_up() {
+    let (mut world, mut leader) = running(&Job { cron: once().cron, on_lost: OnLost::Fail, ..retrying(3) });
+    let mut attempt = run();
+    assert!(world.complete(&seat("c-1"), &attempt, Outcome::Failed));
+    for wait in [30 * SECOND, 60 * SECOND] {
+        leader.settle(&mut world);
+        assert!(world.audit.ended[&attempt].decided, "the failure is settled together with its retry");
+        attempt = attempt.with_attempt(attempt.attempt() + 1);
+        assert_eq!(world.delayed(), [(world.now_ms + wait, attempt.clone())]);
+        world.pass(wait);
+        leader.settle(&mut world);
+        world.execute(&attempt, Outcome::TimedOut);
+    }
+    assert_eq!(leader.settle(&mut world), 0);
+    assert!(world.audit.ended[&attempt].decided && world.delayed().is_empty());
+    world.audit.assert_kept();
+}
+
+#[test]
+fn the_attempts_of_a_disabled_or_deleted_job_end() {
+    for delete in [false, true] {
+        let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+        assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+        leader.settle(&mut world);
+        if delete { world.delete_job("a") } else { world.disable("a") }
+        leader.settle(&mut world);
+        world.pass(30 * SECOND);
+        leader.settle(&mut world);
+        let second = run().with_attempt(2);
+        assert_eq!(world.end_of(&second), Some(Outcome::Cancelled), "deleted: {delete}");
+        assert!(world.delayed().is_empty());
+        world.audit.assert_kept();
+    }
+}
+
+#[test]
+fn a_failure_of_a_deleted_job_is_settled_without_a_retry() {
+    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    world.delete_job("a");
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+    leader.settle(&mut world);
+    assert!(world.audit.ended[&run()].decided && world.delayed().is_empty());
+    world.audit.assert_kept();
+}
+
+#[test]
+fn a_cancelled_run_ends_wherever_it_is() {
+    // Given, parked, waiting for its next attempt.
+    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    let given = world.ask_run("a");
+    leader.settle(&mut world);
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+    leader.settle(&mut world);
+    let delayed = run().with_attempt(2);
+    world.vanish("c-1");
+    let parked = world.ask_run("a");
+    leader.settle(&mut world);
+    for run in [&given, &delayed, &parked] {
+        world.ask_cancel(run);
+        leader.settle(&mut world);
+        assert_eq!(world.end_of(run), Some(Outcome::Cancelled), "{run}");
+    }
+    assert!(world.requests().is_empty());
+    world.audit.assert_kept();
+}
+
+#[test]
+fn the_client_of_a_running_run_is_asked_to_stop_it() {
+    let (mut world, mut leader) = running(&once());
+    world.ask_cancel(&run());
+    leader.settle(&mut world);
+    let key = world.keys.cancel(&group(), &seat("c-1").1, &run());
+    assert!(world.etcd.get(&key).is_some() && world.requests().is_empty());
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Cancelled));
+    world.ask_cancel(&run());
+    leader.settle(&mut world);
+    assert!(world.requests().is_empty(), "of one that has ended nothing is asked");
+    world.audit.assert_kept();
+}
+
+#[test]
+fn with_a_lost_run_the_request_to_stop_it_goes() {
+    let (mut world, mut leader) = running(&once());
+    world.ask_cancel(&run());
+    leader.settle(&mut world);
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    world.pass(certainty());
+    leader.settle(&mut world);
+    let key = world.keys.cancel(&group(), &seat("c-1").1, &run());
+    assert!(world.etcd.get(&key).is_none(), "nobody else would ever remove it");
+}

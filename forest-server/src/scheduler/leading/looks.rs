@@ -1,0 +1,262 @@
+//! Looking at single runs and requests, and doing what they need next.
+
+use std::time::Duration;
+
+use forest_etcd::{Error, KeyValue, Outcome};
+use forest_proto::{GroupName, JobId, RunId};
+
+use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
+use crate::core::clients::Seat;
+use crate::core::compose::Composer;
+use crate::core::runs::Place;
+use crate::core::steps::{Situation, Step};
+use crate::core::view::{Now, View};
+
+/// Batches of steps in flight at once.
+const STEP_LANES: usize = 4;
+/// Steps in one batch. etcd takes 128 operations in all, and a step has at most seven of a kind.
+const STEPS_PER_BATCH: usize = 100;
+/// Runs looked at before other events get their turn.
+const LOOKS: usize = 2_000;
+/// Parked runs of one target that are looked at when a place becomes free.
+const PARKED_LOOKS: usize = 256;
+/// Pause before a step whose transaction did not commit is looked at again; the view catches up meanwhile.
+const STEP_AGAIN: Duration = Duration::from_millis(50);
+/// Everything is looked at again this often, changed or not.
+const SCAN_EVERY: Duration = Duration::from_secs(30);
+
+impl Leading {
+    pub(super) fn let_go_of_awaited(&mut self, view: &mut View) {
+        while let Some(((revision, _), _)) = self.awaited.first_key_value()
+            && *revision <= view.revision()
+        {
+            if let Some(((_, subject), promised)) = self.awaited.pop_first() {
+                self.finish(view, subject, promised);
+            }
+        }
+    }
+
+    /// Nothing is in flight for the subject any more, and the view shows what came of it.
+    fn finish(&mut self, view: &mut View, subject: Subject, promised: Option<Seat>) {
+        if let Some(seat) = promised {
+            self.router.release(&seat);
+        }
+        if let Some(job) = self.busy.remove(&subject).flatten() {
+            self.starting.requested(&job);
+        }
+        self.mark(view, subject);
+    }
+
+    fn mark(&mut self, view: &mut View, subject: Subject) {
+        match subject {
+            Subject::Run(run) => view.runs.mark(&run),
+            Subject::Request(_) => {
+                self.requests.insert(subject);
+            }
+        }
+    }
+
+    /// Clients and groups that changed concern runs that did not.
+    pub(super) fn take_touched(&mut self, view: &mut View, now: Now) {
+        let touched = std::mem::take(&mut view.touched);
+        let mut groups = touched.groups;
+        for (seat, ttl_ms) in touched.vanished {
+            if view.clients.get(&seat).is_none() && view.runs.load(&seat).is_some() {
+                let ttl = ttl_ms.map_or(CLIENT_TTL, Duration::from_millis);
+                self.gone.insert(seat.clone(), now.boot + ttl + self.lost_grace);
+                mark_queued(view, &seat);
+            }
+        }
+        for seat in touched.seats {
+            self.gone.remove(&seat);
+            mark_queued(view, &seat);
+            groups.insert(seat.0);
+        }
+        groups.iter().for_each(|group| self.mark_parked(view, group));
+        self.requests.extend(touched.requests.into_iter().map(Subject::Request));
+    }
+
+    pub(super) fn take_timers(&mut self, view: &mut View, now: Now) {
+        while let Some((at, _)) = self.again.first()
+            && *at <= now.boot
+        {
+            if let Some((_, subject)) = self.again.pop_first() {
+                self.finish(view, subject, None);
+            }
+        }
+        let due: Vec<_> = view
+            .runs
+            .delays()
+            .take_while(|(at, _)| *at <= now.wall_ms)
+            .take(LOOKS)
+            .map(|(_, run)| run.clone())
+            .collect();
+        due.iter()
+            .filter(|run| !self.busy.contains_key(&Subject::Run((*run).clone())))
+            .for_each(|run| view.runs.mark(run));
+        let stopped: Vec<_> =
+            self.gone.iter().filter(|(_, at)| **at <= now.boot).map(|(seat, _)| seat.clone()).collect();
+        for seat in stopped {
+            match view.runs.load(&seat) {
+                Some(load) => {
+                    let running: Vec<_> = load.running.iter().cloned().collect();
+                    running.iter().for_each(|run| view.runs.mark(run));
+                }
+                None => {
+                    self.gone.remove(&seat);
+                }
+            }
+        }
+        if self.next_scan <= now.boot {
+            self.next_scan = now.boot + SCAN_EVERY;
+            view.runs.mark_all();
+            self.requests.extend(view.requests.iter().map(|(id, _)| Subject::Request(id.clone())));
+        }
+    }
+
+    /// Looks at marked runs and open requests until the lanes are full.
+    pub(super) fn step(&mut self, view: &mut View, now: Now, duties: &mut Duties) {
+        let mut looks = 0;
+        while self.steps_in_flight < STEP_LANES && looks < LOOKS {
+            let mut batch = Vec::new();
+            while batch.len() < STEPS_PER_BATCH && looks < LOOKS {
+                let Some(subject) = self.next_subject(view) else { break };
+                looks += 1;
+                if self.busy.contains_key(&subject) {
+                    continue;
+                }
+                match self.look(view, &subject, now) {
+                    Step::Nothing => {}
+                    Step::Wait => {
+                        self.again.insert((now.boot + STEP_AGAIN, subject.clone()));
+                        self.busy.insert(subject, None);
+                    }
+                    Step::Read(key) => {
+                        if let Subject::Run(run) = &subject {
+                            duties.reads.push((run.clone(), key));
+                            self.busy.insert(subject, None);
+                        }
+                    }
+                    Step::Commit(planned) => {
+                        let starts = self.job_started_by(view, &subject);
+                        starts.iter().for_each(|job| self.starting.request(job));
+                        self.busy.insert(subject.clone(), starts);
+                        batch.push((subject, planned.promised, planned.txn));
+                    }
+                }
+            }
+            if batch.is_empty() {
+                break;
+            }
+            self.steps_in_flight += 1;
+            duties.steps.push(batch);
+        }
+    }
+
+    /// A retry is the continuation of a run that counts as alive; a request starts something new.
+    fn job_started_by(&self, view: &View, subject: &Subject) -> Option<JobId> {
+        match subject {
+            Subject::Request(id) => view.requests.get(id).map(|request| request.job.clone()),
+            Subject::Run(_) => None,
+        }
+    }
+
+    fn next_subject(&mut self, view: &mut View) -> Option<Subject> {
+        self.requests.pop_first().or_else(|| view.runs.next_marked().map(Subject::Run))
+    }
+
+    fn look(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
+        let composer = Composer { term: &self.term, defaults: &self.defaults, now_ms: now.wall_ms };
+        let situation =
+            Situation { view, composer, gone: &self.gone, starting: &self.starting, boot: now.boot };
+        match subject {
+            Subject::Run(run) => situation.of_run(&mut self.router, run),
+            Subject::Request(request) => situation.of_request(&mut self.router, request),
+        }
+    }
+
+    pub(in crate::scheduler) fn stepped(
+        &mut self,
+        view: &mut View,
+        steps: Vec<(Subject, Option<Seat>)>,
+        results: Vec<Result<Outcome, Error>>,
+        now: Now,
+    ) {
+        self.steps_in_flight -= 1;
+        for ((subject, promised), result) in steps.into_iter().zip(results) {
+            match result {
+                Ok(Outcome::Applied { revision }) => {
+                    self.chain_parked(view, &subject);
+                    self.awaited.insert((revision, subject), promised);
+                }
+                other => {
+                    if let Some(seat) = promised {
+                        self.router.release(&seat);
+                    }
+                    self.again.insert((now.boot + pause_after(&subject, other), subject));
+                }
+            }
+        }
+    }
+
+    /// The oldest parked runs of a group, as many as there is room for.
+    fn mark_parked(&self, view: &mut View, group: &GroupName) {
+        let mut oldest = Vec::new();
+        for (target, runs) in view.runs.parked(group) {
+            let room = self.router.room(view, group, target).min(PARKED_LOOKS);
+            let waiting = runs.iter().filter(|run| !self.busy.contains_key(&Subject::Run((*run).clone())));
+            oldest.extend(waiting.take(room).cloned());
+        }
+        oldest.iter().for_each(|run| view.runs.mark(run));
+    }
+
+    /// Where one parked run found a place, there may be room for the next one.
+    fn chain_parked(&self, view: &mut View, subject: &Subject) {
+        if let Subject::Run(run) = subject
+            && let Some(known) = view.runs.get(run)
+            && matches!(known.place, Place::Pending { .. })
+        {
+            view.touched.groups.insert(known.group.clone());
+        }
+    }
+
+    pub(in crate::scheduler) fn read(
+        &mut self,
+        view: &mut View,
+        run: RunId,
+        result: Result<Option<KeyValue>, Error>,
+        now: Now,
+    ) {
+        match result {
+            Ok(Some(kv)) => {
+                view.runs.set_value(&run, kv.mod_revision, kv.value);
+                self.finish(view, Subject::Run(run), None);
+            }
+            // Gone meanwhile, or etcd is away: look again when the view knows more.
+            Ok(None) | Err(_) => {
+                self.again.insert((now.boot + STEP_AGAIN, Subject::Run(run)));
+            }
+        }
+    }
+}
+
+/// How long to wait before a step is looked at again whose transaction did not commit.
+fn pause_after(subject: &Subject, result: Result<Outcome, Error>) -> Duration {
+    match result {
+        Err(error) => {
+            tracing::error!(?subject, %error, "etcd refused a step");
+            AFTER_ERROR
+        }
+        Ok(Outcome::Unknown { cause }) => {
+            tracing::warn!(?subject, cause, "the answer to a step was lost: looking again");
+            STEP_AGAIN
+        }
+        Ok(_) => STEP_AGAIN,
+    }
+}
+
+fn mark_queued(view: &mut View, seat: &Seat) {
+    let queued: Vec<_> =
+        view.runs.load(seat).into_iter().flat_map(|load| load.queued.iter().cloned()).collect();
+    queued.iter().for_each(|run| view.runs.mark(run));
+}

@@ -1,0 +1,185 @@
+//! The leader's duties: they come into being with a term and end with it, as one value.
+//!
+//! * [`lanes`]: for each segment one transaction at a time decides what is due. While it is in flight the next
+//!   fires gather.
+//! * [`looks`]: runs that changed, requests, and what a timer or the slow scan brings up are looked at one by
+//!   one; their transactions are independent of each other and go out in batches. No two are ever in flight
+//!   for one run.
+
+mod lanes;
+mod looks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use forest_etcd::{Store, Txn};
+use forest_proto::{JobId, RunId, Segment};
+use tokio::task::JoinSet;
+
+use super::settled::Handout;
+use super::{Answer, SchedulerConfig, Subject};
+use crate::core::clients::Seat;
+use crate::core::compose::Defaults;
+use crate::core::dispatch::Batch;
+use crate::core::routing::Router;
+use crate::core::starting::Starting;
+use crate::core::steps::Gone;
+use crate::core::term::Term;
+use crate::core::view::{Now, View};
+use lanes::Lane;
+
+/// Pause after etcd refused a transaction for a reason of its own.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// The time to live of a client's lease where the client did not say.
+const CLIENT_TTL: Duration = Duration::from_secs(5);
+
+pub(super) struct Leading {
+    term: Term,
+    pub(super) lease: i64,
+    defaults: Defaults,
+    router: Router,
+    lanes: Vec<Lane>,
+    gone: Gone,
+    starting: Starting,
+    lost_grace: Duration,
+    pub(super) settled: Handout,
+    /// Whether the view is as new as the term, and everything in it was marked.
+    ready: bool,
+    steps_in_flight: usize,
+    /// What has a transaction in flight or a pause, and the job that it may start.
+    busy: BTreeMap<Subject, Option<JobId>>,
+    requests: BTreeSet<Subject>,
+    /// Committed, but not in the view yet.
+    awaited: BTreeMap<(i64, Subject), Option<Seat>>,
+    again: BTreeSet<(Duration, Subject)>,
+    next_scan: Duration,
+}
+
+/// What to send to etcd.
+#[derive(Default)]
+pub(super) struct Duties {
+    batches: Vec<Batch>,
+    steps: Vec<Vec<(Subject, Option<Seat>, Txn)>>,
+    reads: Vec<(RunId, String)>,
+    /// Cursors to read again, after an answer was lost.
+    pub(super) unclear: Vec<Segment>,
+}
+
+impl Leading {
+    pub(super) fn new(term: Term, lease: i64, config: &SchedulerConfig, now: Now) -> Self {
+        Self {
+            term,
+            lease,
+            defaults: config.defaults.clone(),
+            router: Router::default(),
+            lanes: vec![Lane::Ready; config.segments.get()],
+            gone: Gone::new(),
+            starting: Starting::default(),
+            lost_grace: config.lost_grace,
+            settled: Handout::default(),
+            ready: false,
+            steps_in_flight: 0,
+            busy: BTreeMap::new(),
+            requests: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            again: BTreeSet::new(),
+            next_scan: now.boot,
+        }
+    }
+
+    pub(super) fn term_number(&self) -> i64 {
+        self.term.number()
+    }
+
+    pub(super) fn leads(&self, term: i64) -> bool {
+        self.term.number() == term
+    }
+
+    /// Decides all that can be decided now.
+    pub(super) fn drive(
+        &mut self,
+        view: &mut View,
+        config: &SchedulerConfig,
+        now: Now,
+        held: bool,
+    ) -> Duties {
+        let mut duties = Duties::default();
+        if !self.ready {
+            // No run of an earlier term can come after this revision, so the view has them all.
+            if view.revision() < self.term.number() {
+                return duties;
+            }
+            self.take_over(view, config, now);
+        }
+        self.settled.let_go(view.revision());
+        self.let_go_of_awaited(view);
+        self.take_touched(view, now);
+        self.take_timers(view, now);
+        if !held {
+            self.dispatch(view, now, &mut duties);
+        }
+        self.step(view, now, &mut duties);
+        duties
+    }
+
+    /// Whatever happened before this term is looked at once. Nobody knows since when a client has been gone
+    /// that was gone before: the wait starts again.
+    fn take_over(&mut self, view: &View, config: &SchedulerConfig, now: Now) {
+        self.ready = true;
+        self.next_scan = now.boot;
+        let gone = view.runs.loads().map(|(seat, _)| seat).filter(|seat| view.clients.get(seat).is_none());
+        self.gone = gone.map(|seat| (seat.clone(), now.boot + CLIENT_TTL + config.lost_grace)).collect();
+        tracing::info!(
+            term = self.term.number(),
+            jobs = view.jobs.len(),
+            runs = view.runs.len(),
+            clients = view.clients.len(),
+            "took over"
+        );
+    }
+
+    pub(super) fn until_next(&self, view: &View, now: Now, held: bool) -> Duration {
+        let until_wall = |at: i64| Duration::from_millis(u64::try_from(at - now.wall_ms).unwrap_or(0));
+        let until_boot = |at: &Duration| at.saturating_sub(now.boot);
+        let fires = view.jobs.segments().filter_map(|segment| match self.lanes[segment.index()] {
+            Lane::Ready if !held => view.jobs.segment(segment).next_due().map(until_wall),
+            Lane::Paused { until } | Lane::Unclear { until } => Some(until_boot(&until)),
+            _ => None,
+        });
+        let delay = view.runs.delays().map(|(at, _)| until_wall(*at)).find(|wait| !wait.is_zero());
+        let again = self.again.first().map(|(at, _)| until_boot(at));
+        let gone = self.gone.values().map(until_boot).filter(|wait| !wait.is_zero()).min();
+        fires.chain(delay).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
+    }
+}
+
+
+impl Duties {
+    /// Sends everything, each as a task whose answer comes back.
+    pub(super) fn spawn(self, term: i64, store: &Store, tasks: &mut JoinSet<Answer>) {
+        for mut batch in self.batches {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let txn = std::mem::take(&mut batch.txn);
+                let result = store.commit(txn).await;
+                Answer::Dispatched { term, batch: Box::new(batch), result }
+            });
+        }
+        for batch in self.steps {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let (steps, txns): (Vec<_>, Vec<_>) =
+                    batch.into_iter().map(|(subject, promised, txn)| ((subject, promised), txn)).unzip();
+                let results = store.commit_all(txns).await;
+                Answer::Stepped { term, steps, results }
+            });
+        }
+        for (run, key) in self.reads {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let result = store.get(&key).await;
+                Answer::Read { term, run, result }
+            });
+        }
+    }
+}
