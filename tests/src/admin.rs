@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use forest_proto::admin::v1::admin_client::AdminClient;
 use forest_proto::admin::v1::{
-    AddGroupRequest, AddJobRequest, Client, Cluster, DeleteGroupRequest, DeleteJobRequest, EditJobRequest,
+    AddGroupRequest, AddJobRequest, CancelRunRequest, Client, Cluster, DeleteGroupRequest, DeleteJobRequest, EditJobRequest,
     GetClusterRequest, GetJobRequest, GetRunRequest, Group, Job, ListClientsRequest, ListGroupsRequest,
     ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest, ListRunsRequest,
     ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run, RunJobRequest,
@@ -200,6 +200,15 @@ impl Admin {
     pub async fn get_run(&self, id: &str) -> Answer<Run> {
         let request = GetRunRequest { id: id.into() };
         self.read(async |mut c| c.get_run(request.clone()).await).await
+    }
+
+    /// Asks for a live run to be stopped, or not to be started.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn cancel_run(&self, id: &str) -> Answer<()> {
+        let request = CancelRunRequest { id: id.into() };
+        self.change(async |mut c| c.cancel_run(request.clone()).await).await.map(drop)
     }
 
     /// One page of runs.

@@ -84,6 +84,35 @@ impl History {
         row.as_ref().map(read).transpose()
     }
 
+    /// All rows of all jobs, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`History::rows`].
+    pub async fn all(&self) -> anyhow::Result<Vec<HistoryRow>> {
+        let sql = format!("SELECT {COLUMNS} FROM job_execute_snapshot ORDER BY id");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.pool).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Runs statements of a test, separated by semicolons, on one connection. It is returned: what they lock
+    /// stays locked until it is dropped.
+    ///
+    /// # Errors
+    /// If the database does not answer or refuses one of them.
+    pub async fn execute(&self, sql: &str) -> anyhow::Result<sqlx::MySqlConnection> {
+        let mut connection = self.pool.acquire().await?.detach();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// The texts of a query's first column.
+    ///
+    /// # Errors
+    /// As [`History::execute`].
+    pub async fn texts(&self, sql: &str) -> anyhow::Result<Vec<String>> {
+        Ok(sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&self.pool).await?)
+    }
+
     /// How many rows there are, of all jobs.
     ///
     /// # Errors

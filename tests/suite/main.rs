@@ -3,8 +3,14 @@
 //! Each test has a key root and a database of its own; those that hurt a service have the service to themselves.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod admin;
 mod architecture;
+mod cli;
+mod clients;
+mod garbage;
+mod history;
 mod leader;
+mod load;
 mod protocol_model;
 mod stage;
 mod worker;

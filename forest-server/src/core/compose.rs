@@ -103,7 +103,8 @@ impl Composer<'_> {
             run: ended.id.with_attempt(attempt + 1),
             job: job.id.clone(),
             group: ended.group.clone(),
-            scheduled_at: ended.scheduled_at,
+            // A worker of the original does not hand the fire time on; the run has it too.
+            scheduled_at: ended.id.at(),
             origin: Origin::Retry,
             params: (ended.params != job.params).then(|| ended.params.clone()),
         };

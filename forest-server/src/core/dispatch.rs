@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Overlap, encode};
+use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Overlap, Sweep, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId, Segment};
 
@@ -28,6 +28,11 @@ const MAX_PUTS: usize = 120;
 /// A batch is closed when its documents are this long together. One more can have 64 KiB of parameters, which
 /// JSON may write six times as long; etcd takes 1.5 MiB.
 const MAX_BYTES: usize = 900 * 1024;
+/// What a record of skipped fires has beside what it takes from the document of its job.
+const RECORD_BYTES: usize = 1024;
+/// When so many jobs have missed fires, a segment is swept: a batch in the order of the fires would be cut after
+/// the first fires of some of them, again and again.
+const SWEEP_FROM: usize = MAX_PUTS / 2;
 
 /// One transaction's worth of decisions.
 #[derive(Debug)]
@@ -48,7 +53,8 @@ pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segmen
     if view.jobs.segment(segment).decided().is_some() {
         return None;
     }
-    let cursor = Cursor { fire_at: composer.now(), job: String::new(), term: composer.term.number() };
+    let term = composer.term.number();
+    let cursor = Cursor { fire_at: composer.now(), job: String::new(), term, sweep: None };
     let key = view.keys.cursor(segment);
     let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
     Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new(), fired: BTreeSet::new() })
@@ -63,12 +69,28 @@ pub(crate) fn decide(
     segment: Segment,
 ) -> Option<Batch> {
     let jobs = view.jobs.segment(segment);
+    if let Some(sweep) = sweep(jobs, composer) {
+        let mut decider = Decider::new(view, router, starting, composer, jobs);
+        let cursor = decider.sweep(&sweep)?;
+        return decider.batch(segment, cursor);
+    }
     if jobs.next_due().is_none_or(|at| at > composer.now_ms) {
         return None;
     }
     let mut decider = Decider::new(view, router, starting, composer, jobs);
     decider.run();
     decider.finish(segment)
+}
+
+/// The sweep that goes on, or has to begin.
+fn sweep(jobs: &SegmentJobs, composer: &Composer<'_>) -> Option<Sweep> {
+    if let Some(sweep) = &jobs.decided()?.sweep {
+        return Some(sweep.clone());
+    }
+    let until = composer.now_ms - composer.defaults.misfire_threshold_ms - 1;
+    jobs.fires().take_while(|(at, _)| *at <= until).nth(SWEEP_FROM)?;
+    let none = Instant::from_ms(0);
+    Some(Sweep { until: Instant::from_ms(until), job: String::new(), fire_at: none })
 }
 
 /// A fire to decide: when, whose, and if it stands for missed ones, for how many others.
@@ -173,6 +195,9 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let Some(schedule) = &job.schedule else { return };
         let horizon = self.missed_before(job);
         if missed.is_some() || at >= horizon {
+            if missed.is_some() {
+                self.skipped.remove(&id);
+            }
             self.fire(at, &id, missed, job);
             self.plan_later(schedule.next_after(at, job.anchor_ms), id, None);
             return;
@@ -180,14 +205,76 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         match job.misfire {
             Misfire::FireOnce => {
                 let (count, last) = schedule.count_between(at - 1, horizon - 1, job.anchor_ms, u64::MAX);
-                self.plan_later(last, id, Some(count.saturating_sub(1)));
+                self.plan_later(last, id.clone(), Some(count.saturating_sub(1)));
+                // Should the batch end before that run, what was missed until then is recorded like this.
+                self.skip(id, at, job);
             }
             // A job cannot be saved with a policy that this version does not know.
             Misfire::Skip | Misfire::FireAll => {
                 self.plan_later(schedule.next_after(horizon - 1, job.anchor_ms), id.clone(), None);
-                self.skipped.insert(id, at);
+                self.skip(id, at, job);
             }
         }
+    }
+
+    fn skip(&mut self, id: JobId, first: i64, job: &PlannedJob) {
+        self.bytes += job.bytes() + RECORD_BYTES;
+        self.skipped.insert(id, first);
+    }
+
+    /// Goes on with a sweep; says where the cursor is then.
+    fn sweep(&mut self, sweep: &Sweep) -> Option<Cursor> {
+        let until = sweep.until.as_ms();
+        let mut position = None;
+        for (id, job) in self.jobs.jobs_from(&sweep.job) {
+            let due = job.next_ms().is_some_and(|at| at <= until);
+            self.blocked = due && job.overlap != Overlap::Allow && self.starting.by_request(id);
+            if self.is_full() || self.blocked {
+                break;
+            }
+            let done = if due { self.sweep_job(id, job, until) } else { until };
+            position = Some((id.to_string(), done));
+            if done < until {
+                break;
+            }
+        }
+        let (term, decided) = (self.composer.term.number(), self.jobs.decided()?);
+        let to_the_end = !self.is_full() && !self.blocked;
+        if to_the_end {
+            let fire_at = Instant::from_ms(until + 1);
+            return Some(Cursor { fire_at, job: String::new(), term, sweep: None });
+        }
+        let (job, done) = position?;
+        let sweep = Sweep { until: sweep.until, job, fire_at: Instant::from_ms(done) };
+        let (fire_at, job) = (Instant::from_ms(decided.fire_ms), decided.job.clone());
+        (decided.sweep.as_ref() != Some(&sweep)).then_some(Cursor { fire_at, job, term, sweep: Some(sweep) })
+    }
+
+    /// The fires of one job up to an instant; says up to where there was room.
+    fn sweep_job(&mut self, id: &JobId, job: &PlannedJob, until: i64) -> i64 {
+        let Some(schedule) = &job.schedule else { return until };
+        let mut next = job.next_ms();
+        let missed_until = until.min(self.missed_before(job) - 1);
+        if let Some(first) = next.filter(|at| *at <= missed_until)
+            && let (count, Some(last)) =
+                schedule.count_between(first - 1, missed_until, job.anchor_ms, u64::MAX)
+        {
+            match job.misfire {
+                Misfire::FireOnce => self.fire(last, id, Some(count - 1), job),
+                Misfire::Skip | Misfire::FireAll => self.record_skip(id, first, missed_until),
+            }
+            next = schedule.next_after(last, job.anchor_ms);
+        }
+        let mut done = missed_until;
+        while let Some(at) = next.filter(|at| *at <= until) {
+            if self.is_full() {
+                return done;
+            }
+            self.fire(at, id, None, job);
+            done = at;
+            next = schedule.next_after(at, job.anchor_ms);
+        }
+        until
     }
 
     fn plan_later(&mut self, at: Option<i64>, id: JobId, missed: Option<u64>) {
@@ -279,9 +366,13 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             let until = if skipped <= id { at } else { at - 1 };
             self.record_skip(&skipped, first, until);
         }
+        let term = self.composer.term.number();
+        let cursor = Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term, sweep: None };
+        self.batch(segment, cursor)
+    }
+
+    fn batch(self, segment: Segment, cursor: Cursor) -> Option<Batch> {
         let decided = self.jobs.decided()?;
-        let cursor =
-            Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term: self.composer.term.number() };
         let (cursor_key, jobgen_key) = (self.view.keys.cursor(segment), self.view.keys.jobgen(segment));
         let mut txn = self.composer.term.txn();
         txn = txn

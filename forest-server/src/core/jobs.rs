@@ -8,11 +8,12 @@
 //! holds nothing.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Misfire, Overlap, Trigger, decode};
+use forest_proto::record::{Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
 use forest_proto::{GroupName, JobId, Segment, SegmentCount};
 
 use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
@@ -36,6 +37,21 @@ pub(crate) struct Decided {
     pub(crate) fire_ms: i64,
     pub(crate) job: String,
     pub(crate) revision: i64,
+    pub(crate) sweep: Option<Sweep>,
+}
+
+impl Decided {
+    /// The instant up to which the fires of a job are decided. Fires at the cursor's own instant are behind it
+    /// for jobs with a larger id.
+    fn until(&self, id: &JobId) -> i64 {
+        let cursor = if id.as_str() > self.job.as_str() { self.fire_ms - 1 } else { self.fire_ms };
+        let swept = self.sweep.as_ref().map_or(cursor, |sweep| match id.as_str().cmp(&sweep.job) {
+            Ordering::Less => sweep.until.as_ms(),
+            Ordering::Equal => sweep.fire_at.as_ms(),
+            Ordering::Greater => cursor,
+        });
+        swept.max(cursor)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +84,11 @@ impl PlannedJob {
     /// The whole job. It was read before it was taken in, so it can be read again.
     pub(crate) fn job(&self) -> Option<Job> {
         decode(&self.document).ok()
+    }
+
+    /// About how long a record about it is, without what the record adds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.document.len()
     }
 
     pub(crate) fn next_ms(&self) -> Option<i64> {
@@ -240,6 +261,7 @@ impl Jobs {
             fire_ms: cursor.fire_at.as_ms(),
             job: cursor.job.clone(),
             revision,
+            sweep: cursor.sweep.clone(),
         });
     }
 }
@@ -264,6 +286,11 @@ impl SegmentJobs {
     /// The fires in order, from the soonest.
     pub(crate) fn fires(&self) -> impl Iterator<Item = &(i64, JobId)> {
         self.plan.iter()
+    }
+
+    /// The jobs from this id on, in the order of their ids.
+    pub(crate) fn jobs_from(&self, id: &str) -> impl Iterator<Item = (&JobId, &PlannedJob)> {
+        self.jobs.range::<str, _>((Included(id), Unbounded))
     }
 
     pub(crate) fn next_due(&self) -> Option<i64> {
@@ -334,7 +361,24 @@ impl SegmentJobs {
                 }
             }
         }
+        let job_of = |decided: &Decided| decided.sweep.as_ref().map(|sweep| sweep.job.clone());
+        let (from, to) = (self.decided.as_ref().and_then(job_of), job_of(&decided));
         self.decided = Some(decided);
+        to.iter().for_each(|to| self.plan_swept(from.as_deref(), to));
+    }
+
+    /// Plans anew the jobs that a sweep has passed.
+    fn plan_swept(&mut self, from: Option<&str>, to: &str) {
+        let Some(decided) = &self.decided else { return };
+        for (id, job) in self.jobs.range_mut::<str, _>((from.map_or(Unbounded, Included), Included(to))) {
+            if job.next_ms != NEVER && job.next_ms <= decided.until(id) {
+                self.plan.remove(&(job.next_ms, id.clone()));
+                job.next_ms = first_fire(job, id, decided);
+                if job.next_ms != NEVER {
+                    self.plan.insert((job.next_ms, id.clone()));
+                }
+            }
+        }
     }
 }
 
@@ -347,10 +391,8 @@ pub(crate) fn normalised_cron(job: &Job) -> Result<Cow<'_, str>, ScheduleError> 
     }
 }
 
-/// The first fire of a job behind the cursor. Fires at the cursor's own instant are behind it for jobs with
-/// a larger id.
+/// The first fire of a job that is not decided.
 fn first_fire(job: &PlannedJob, id: &JobId, decided: &Decided) -> i64 {
     let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) else { return NEVER };
-    let undecided = if id.as_str() > decided.job.as_str() { decided.fire_ms - 1 } else { decided.fire_ms };
-    schedule.next_after(undecided.max(job.anchor_ms), job.anchor_ms).unwrap_or(NEVER)
+    schedule.next_after(decided.until(id).max(job.anchor_ms), job.anchor_ms).unwrap_or(NEVER)
 }

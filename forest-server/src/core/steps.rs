@@ -236,21 +236,21 @@ impl Situation<'_> {
 
     /// Puts the settled record and, if one may follow, the next attempt.
     fn settle(&self, txn: Txn, key: String, mut execution: Execution, lost: Option<Outcome>) -> Txn {
+        let job = self.job(&execution.snapshot.id).and_then(|(_, job)| job.job());
+        if execution.started_at.is_none()
+            && let Some(job) = &job
+        {
+            // A worker of the original: it knows nothing of attempts, so the job says.
+            execution.snapshot.max_attempts = job.max_attempts;
+            execution.snapshot.on_lost = job.on_lost;
+        }
         if let Some(outcome) = lost {
             let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
             let ran = u64::try_from(self.composer.now_ms - started).unwrap_or(0);
             let why = "its client vanished; whether the handler finished is not known".to_owned();
             execution.finish(outcome, why, self.composer.now(), ran);
         }
-        let job = self.job(&execution.snapshot.id).and_then(|(_, job)| job.job());
-        if execution.outcome.is_none() {
-            // A worker of the original: it knows nothing of attempts, so the job says.
-            execution.outcome = Outcome::of(execution.status);
-            if let Some(job) = &job {
-                execution.snapshot.max_attempts = job.max_attempts;
-                execution.snapshot.on_lost = job.on_lost;
-            }
-        }
+        execution.outcome = execution.outcome.or_else(|| Outcome::of(execution.status));
         let snapshot = &execution.snapshot;
         let again = execution.outcome.is_some_and(|outcome| {
             outcome.may_retry(snapshot.id.attempt(), snapshot.max_attempts, snapshot.on_lost)

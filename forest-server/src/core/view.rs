@@ -158,7 +158,11 @@ impl View {
         let (revision, listing) = (kv.mod_revision, self.listing);
         match key {
             Key::Job(id) => {
-                self.jobs.put(&id, &kv.value, revision, listing)?;
+                if let Err(reason) = self.jobs.put(&id, &kv.value, revision, listing) {
+                    // What the job was before does not count any more.
+                    self.jobs.remove(&id, revision);
+                    return Err(reason);
+                }
             }
             Key::Cursor(segment) => {
                 let cursor: Cursor = read(&kv.value)?;
@@ -222,7 +226,10 @@ impl View {
 
     fn put_run(&mut self, key: Key, kv: &KeyValue) -> Result<(), String> {
         // The leader knows already what it has written itself.
-        if let Key::Delay { run, .. } | Key::Pending { run, .. } | Key::Snapshot { run, .. } | Key::Execution { run, .. } = &key
+        if let Key::Delay { run, .. }
+        | Key::Pending { run, .. }
+        | Key::Snapshot { run, .. }
+        | Key::Execution { run, .. } = &key
             && self.runs.has_seen(run, kv.mod_revision, self.listing)
         {
             return Ok(());

@@ -20,7 +20,7 @@ pub use job::{Job, JobStatus};
 pub use policy::{
     Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
 };
-pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION};
+pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use snapshot::{Origin, Snapshot};
 
 /// At most this many bytes of parameters, on jobs and on runs.

@@ -47,6 +47,20 @@ pub struct Cursor {
     pub job: String,
     /// The term in which it was decided.
     pub term: i64,
+    /// While many jobs have missed fires they are gone through one job after the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+}
+
+/// How far the missed fires of a segment are decided, in the order (`job`, fire time).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Of the jobs before `job`, every fire up to this instant has been decided.
+    pub until: Instant,
+    /// The job that was last looked at.
+    pub job: String,
+    /// Of that job, every fire up to this instant has been decided.
+    pub fire_at: Instant,
 }
 
 /// `server/delay/{segment}/{due}.{run}`: a run to create when it is due.

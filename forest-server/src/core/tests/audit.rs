@@ -45,7 +45,7 @@ pub(super) enum Promise {
 enum Doc {
     Delay,
     /// `None`: parked.
-    Given(Snapshot, Option<Seat>),
+    Given(Box<Snapshot>, Option<Seat>),
     Execution(Box<Execution>, Option<Seat>),
 }
 
@@ -157,7 +157,7 @@ impl Audit {
             }
             Doc::Execution(Box::new(execution), seat)
         } else if let Ok(snapshot) = decode::<Snapshot>(value) {
-            Doc::Given(snapshot, seat)
+            Doc::Given(Box::new(snapshot), seat)
         } else {
             decode::<Delay>(value).unwrap();
             Doc::Delay
@@ -179,14 +179,17 @@ impl Audit {
                 let before = run.with_attempt(run.attempt().saturating_sub(1));
                 let failed = self.ended.get(&before).and_then(|ended| ended.outcome);
                 let may_follow = matches!(failed, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Lost));
-                if !may_follow || !touched.contains_key(&before) || !self.docs(&before).values().all(is_settled) {
+                if !may_follow
+                    || !touched.contains_key(&before)
+                    || !self.docs(&before).values().all(is_settled)
+                {
                     self.breaks(Promise::RetryHasReason, run.as_str());
                 }
                 return None;
             }
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot);
-                (snapshot, None)
+                (snapshot.as_ref(), None)
             }
             Doc::Execution(execution, _) => {
                 self.is_of_this_term(run, &execution.snapshot);
@@ -209,13 +212,13 @@ impl Audit {
     fn is_given(&mut self, run: &RunId, snapshot: &Snapshot) {
         self.is_of_this_term(run, snapshot);
         let job = self.tally.get(&snapshot.job_id);
-        let current = job.is_some_and(|job| {
-            job.version == snapshot.job_version && (job.is_enabled() || run.is_manual())
-        });
+        let current = job
+            .is_some_and(|job| job.version == snapshot.job_version && (job.is_enabled() || run.is_manual()));
         let exclusive = job.is_some_and(|job| job.overlap == Overlap::Forbid);
         let others = self.runs.get(run.job()).into_iter().flatten();
         let alive = |docs: &Docs| docs.values().any(|doc| !is_settled(doc));
-        let other = others.filter(|(other, docs)| *other != run && alive(docs)).map(|(other, _)| other).next();
+        let other =
+            others.filter(|(other, docs)| *other != run && alive(docs)).map(|(other, _)| other).next();
         if let Some(other) = other.filter(|_| exclusive).cloned() {
             self.breaks(Promise::NoOverlap, format!("{run} beside {other}"));
         }
@@ -234,20 +237,26 @@ impl Audit {
     fn goes_on(&mut self, run: &RunId, before: &Doc, after: &Doc) {
         match (before, after) {
             (Doc::Delay, Doc::Given(snapshot, _)) => self.is_given(run, snapshot),
-            (Doc::Given(snapshot, Some(from)), Doc::Given(_, to)) if Some(from) != to.as_ref() => {
-                if self.would_start(from, &snapshot.target) {
-                    self.breaks(Promise::LeftAlone, format!("{run} was taken from {from:?}"));
-                }
+            (Doc::Given(snapshot, Some(from)), Doc::Given(_, to))
+                if Some(from) != to.as_ref() && self.would_start(from, &snapshot.target) =>
+            {
+                self.breaks(Promise::LeftAlone, format!("{run} was taken from {from:?}"));
             }
-            (Doc::Execution(was, Some(client)), Doc::Execution(is, _)) if was.status == Status::Running => {
-                if is.outcome == Some(Outcome::Lost) && self.clients.contains_key(client) {
-                    self.breaks(Promise::LeftAlone, format!("{run} is lost, but {client:?} is there"));
-                }
+            (Doc::Execution(was, Some(client)), Doc::Execution(is, _))
+                if was.status == Status::Running
+                    && is.outcome == Some(Outcome::Lost)
+                    && self.clients.contains_key(client) =>
+            {
+                self.breaks(Promise::LeftAlone, format!("{run} is lost, but {client:?} is there"));
             }
+            (Doc::Execution(was, _), Doc::Execution(..)) if was.status == Status::Running => {}
             (Doc::Execution(was, _), Doc::Execution(is, _)) => {
                 let kept = was.outcome.is_none() || was.outcome == is.outcome;
                 if !kept || was.status != is.status || was.result != is.result {
-                    self.breaks(Promise::EndStays, format!("{run}: {:?}, then {:?}", was.outcome, is.outcome));
+                    self.breaks(
+                        Promise::EndStays,
+                        format!("{run}: {:?}, then {:?}", was.outcome, is.outcome),
+                    );
                 }
             }
             (Doc::Execution(..), _) => self.breaks(Promise::OnePlace, format!("{run} came back")),

@@ -115,7 +115,9 @@ fn the_fake_keeps_etcds_rules() {
     let mut etcd = Fake::default();
     let put = Txn::new().absent("a").put("a", "1");
     assert_eq!(etcd.commit(&put), Ok(Outcome::Applied { revision: 2 }));
-    assert!(matches!(etcd.commit(&put.clone().or_get("a")), Ok(Outcome::Refused { found, .. }) if found[0].is_some()));
+    assert!(
+        matches!(etcd.commit(&put.clone().or_get("a")), Ok(Outcome::Refused { found, .. }) if found[0].is_some())
+    );
     assert_eq!(etcd.commit(&Txn::new().modified("a", 2).put("a", "2")), Ok(Outcome::Applied { revision: 3 }));
     let kv = etcd.get("a").unwrap();
     assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (2, 3, 2));

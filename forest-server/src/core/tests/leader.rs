@@ -98,9 +98,8 @@ impl Leader {
     /// What the view says is due in a segment.
     pub(super) fn decide(&mut self, world: &World, segment: Segment) -> Option<Batch> {
         let composer = Self::composer(&self.term, world);
-        dispatch::first_cursor(&self.view, &composer, segment).or_else(|| {
-            dispatch::decide(&self.view, &mut self.router, &self.starting, &composer, segment)
-        })
+        dispatch::first_cursor(&self.view, &composer, segment)
+            .or_else(|| dispatch::decide(&self.view, &mut self.router, &self.starting, &composer, segment))
     }
 
     /// The batch of the only segment.
@@ -167,8 +166,8 @@ impl Leader {
         }
         match step {
             Step::Commit(planned) => Some(planned),
-            Step::Nothing | Step::Wait => None,
-            Step::Read(key) => panic!("{key} is asked for again"),
+            // Read again: it was written since, and the view has not heard of it.
+            Step::Nothing | Step::Wait | Step::Read(_) => None,
         }
     }
 

@@ -26,12 +26,12 @@ fn running(job: &Job) -> (World, Leader) {
 
 fn retrying(attempts: u32) -> Job {
     let delays = vec![30_000, 60_000];
-    Job { max_attempts: attempts, on_lost: OnLost::Retry, retry_delays_ms: delays, ..job("a", "0 0 9 * * *") }
+    Job { max_attempts: attempts, on_lost: OnLost::Retry, retry_delays_ms: delays, ..once() }
 }
 
 /// The job of these stories fires once, a minute after the start.
 fn once() -> Job {
-    Job { cron: "0 1 8 * * *".into(), ..job("a", "") }
+    job("a", "0 1 8 * * *")
 }
 
 fn certainty() -> i64 {
@@ -82,7 +82,7 @@ fn a_run_of_a_client_that_is_there_is_never_lost() {
 
 #[test]
 fn a_lost_run_is_tried_again_where_its_job_says_so() {
-    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    let (mut world, mut leader) = running(&retrying(3));
     let mut seat = seat("c-1");
     let mut attempt = run();
     for (wait, next) in [(30 * SECOND, "c-2"), (60 * SECOND, "c-3")] {
@@ -127,7 +127,7 @@ fn what_a_client_says_before_its_run_is_given_up_counts() {
 
 #[test]
 fn failures_are_tried_again_until_the_attempts_are_used_up() {
-    let (mut world, mut leader) = running(&Job { cron: once().cron, on_lost: OnLost::Fail, ..retrying(3) });
+    let (mut world, mut leader) = running(&Job { on_lost: OnLost::Fail, ..retrying(3) });
     let mut attempt = run();
     assert!(world.complete(&seat("c-1"), &attempt, Outcome::Failed));
     for wait in [30 * SECOND, 60 * SECOND] {
@@ -147,10 +147,14 @@ fn failures_are_tried_again_until_the_attempts_are_used_up() {
 #[test]
 fn the_attempts_of_a_disabled_or_deleted_job_end() {
     for delete in [false, true] {
-        let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+        let (mut world, mut leader) = running(&retrying(3));
         assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
         leader.settle(&mut world);
-        if delete { world.delete_job("a") } else { world.disable("a") }
+        if delete {
+            world.delete_job("a")
+        } else {
+            world.disable("a")
+        }
         leader.settle(&mut world);
         world.pass(30 * SECOND);
         leader.settle(&mut world);
@@ -163,7 +167,7 @@ fn the_attempts_of_a_disabled_or_deleted_job_end() {
 
 #[test]
 fn a_failure_of_a_deleted_job_is_settled_without_a_retry() {
-    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    let (mut world, mut leader) = running(&retrying(3));
     world.delete_job("a");
     assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
     leader.settle(&mut world);
@@ -174,7 +178,7 @@ fn a_failure_of_a_deleted_job_is_settled_without_a_retry() {
 #[test]
 fn a_cancelled_run_ends_wherever_it_is() {
     // Given, parked, waiting for its next attempt.
-    let (mut world, mut leader) = running(&Job { cron: once().cron, ..retrying(3) });
+    let (mut world, mut leader) = running(&retrying(3));
     let given = world.ask_run("a");
     leader.settle(&mut world);
     assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));

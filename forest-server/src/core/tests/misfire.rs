@@ -133,6 +133,50 @@ fn fire_once_counts_right_where_a_batch_ends_before_a_job_that_is_starting() {
 }
 
 #[test]
+fn a_long_absence_is_made_up_for_by_one_leader_after_the_other() {
+    for seed in 0..6 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let specs = ["0 * * * * *", "*/10 * * * * *", "30 0/5 * * * *", "@every 37s"];
+        let mut jobs = Vec::new();
+        for n in 0..rng.usize(100..400) {
+            let name = format!("job-{:04}-{n}", rng.u16(..10_000));
+            let cron = specs[rng.usize(..specs.len())];
+            let base = if rng.bool() { job(&name, cron) } else { forbidding(&name, cron) };
+            let misfire = if rng.bool() { Misfire::Skip } else { Misfire::FireOnce };
+            // A few would run most of what they missed.
+            let threshold =
+                [None, Some(1_000), Some(60_000), Some(900_000)][rng.usize(..4).min(rng.usize(..4))];
+            jobs.push(Job { misfire, misfire_threshold_ms: threshold, ..base });
+        }
+        let (mut world, mut leader) = late_by(20 * MINUTE + rng.i64(0..MINUTE), &jobs);
+        let mut old = Vec::new();
+        let mut batches = 0;
+        while let Some(batch) = leader.batch(&world) {
+            batches += 1;
+            assert!(batches < 400, "it does not come to an end");
+            old.push(batch.txn.clone());
+            let outcome = world.commit(&batch.txn);
+            leader.answered(batch, &outcome);
+            match rng.u8(..8) {
+                0 => leader = Leader::elect(&mut world),
+                1 => world.save(&Job { params: "new".into(), ..jobs[rng.usize(..jobs.len())].clone() }),
+                2 => world.disable(jobs[rng.usize(..jobs.len())].id.as_str()),
+                3 => drop(world.commit(&old[rng.usize(..old.len())])),
+                4 => leader.starting.request(&jobs[0].id),
+                _ => leader.starting.requested(&jobs[0].id),
+            }
+            leader.catch_up(&world);
+            world.pass(rng.i64(0..100));
+        }
+        let mut last = Leader::elect(&mut world);
+        last.dispatch(&mut world);
+        world.audit.assert_kept();
+        assert!(world.audit.tally.overdue(world.now_ms).is_empty(), "seed {seed}");
+        println!("{} jobs, {} decisions, {batches} transactions", jobs.len(), decisions(&world).len());
+    }
+}
+
+#[test]
 fn skips_that_are_cut_are_neither_lost_nor_doubled() {
     let mut jobs = numbered(150, |name| skips(name, "0 * * * * *"));
     jobs.extend(numbered(150, |name| job(&format!("x-{name}"), "0 * * * * *")));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use forest_proto::record::{Cursor, Job, Outcome, decode};
+use forest_proto::record::{Cursor, Job, Outcome, Sweep, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::audit::Promise;
@@ -26,7 +26,7 @@ pub(super) struct Decision {
 pub(super) struct Tally {
     segments: SegmentCount,
     jobs: BTreeMap<JobId, Known>,
-    cursors: BTreeMap<Segment, (i64, String)>,
+    cursors: BTreeMap<Segment, Cursor>,
     /// In the order in which they were made.
     pub(super) decisions: Vec<Decision>,
     /// How often a cursor was moved.
@@ -40,18 +40,35 @@ struct Known {
     next: Option<i64>,
 }
 
+/// The instant up to which the fires of a job are decided.
+fn decided(cursor: &Cursor, id: &str) -> i64 {
+    let at = cursor.fire_at.as_ms();
+    let plain = if id <= cursor.job.as_str() { at } else { at - 1 };
+    match &cursor.sweep {
+        Some(sweep) if id < sweep.job.as_str() => plain.max(sweep.until.as_ms()),
+        Some(sweep) if id == sweep.job => plain.max(sweep.fire_at.as_ms()),
+        _ => plain,
+    }
+}
+
+/// What only ever grows: where a cursor is, and where its sweep is.
+fn position(cursor: &Cursor) -> impl PartialOrd + std::fmt::Debug + use<> {
+    let of = |sweep: &Sweep| (sweep.until.as_ms(), sweep.job.clone(), sweep.fire_at.as_ms());
+    (cursor.fire_at.as_ms(), cursor.job.clone(), cursor.sweep.as_ref().map(of))
+}
+
 impl Known {
-    fn plan(&mut self, after: &(i64, String)) {
+    fn plan(&mut self, after: &Cursor) {
         let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
-        let decided = if self.job.id.as_str() > after.1.as_str() { after.0 - 1 } else { after.0 };
+        let decided = decided(after, self.job.id.as_str());
         let first = || self.schedule.next_after(decided.max(anchor), anchor);
         self.next = self.job.is_enabled().then(first).flatten();
     }
 
     /// The fires up to a cursor, which are then behind.
-    fn take(&mut self, until: &(i64, String)) -> Vec<i64> {
+    fn take(&mut self, until: &Cursor) -> Vec<i64> {
         let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
-        let last = if self.job.id.as_str() <= until.1.as_str() { until.0 } else { until.0 - 1 };
+        let last = decided(until, self.job.id.as_str());
         let mut fires = Vec::new();
         while let Some(at) = self.next.filter(|at| *at <= last) {
             fires.push(at);
@@ -97,20 +114,20 @@ impl Tally {
         decisions: &[Decision],
     ) -> Vec<(Promise, String)> {
         self.moves += 1;
-        let to = (cursor.fire_at.as_ms(), cursor.job.clone());
-        let before = self.cursors.insert(segment, to.clone());
+        let before = self.cursors.insert(segment, cursor.clone());
         let segments = self.segments;
         let jobs = self.jobs.iter_mut().filter(|(id, _)| segments.segment_of(id) == segment);
         let Some(before) = before else {
-            jobs.for_each(|(_, known)| known.plan(&to));
+            jobs.for_each(|(_, known)| known.plan(cursor));
             return Vec::new();
         };
         let mut broken = Vec::new();
-        if to <= before || to.0 > now_ms {
-            broken.push((Promise::CursorAdvances, format!("{segment}: {before:?} to {to:?} at {now_ms}")));
+        let (from, to) = (position(&before), position(cursor));
+        if to <= from || cursor.fire_at.as_ms() > now_ms {
+            broken.push((Promise::CursorAdvances, format!("{segment}: {from:?} to {to:?} at {now_ms}")));
         }
         for (id, known) in jobs {
-            let due = known.take(&to);
+            let due = known.take(cursor);
             let mut made: Vec<_> = decisions.iter().filter(|made| made.job == *id).collect();
             made.sort_by_key(|made| made.at);
             if let Err(what) = match_up(&due, &made) {

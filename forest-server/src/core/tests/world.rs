@@ -84,6 +84,18 @@ impl World {
         }
     }
 
+    /// Somebody writes whatever he likes. The audit does not look at what it could not read either.
+    pub(super) fn commit_raw(&mut self, key: &str, value: &[u8]) -> Committed {
+        let before = self.etcd.revision();
+        let outcome = self.etcd.commit(&Txn::new().put(key, value)).unwrap();
+        if matches!(self.keys.parse(key), Some(Key::Job(_))) {
+            for (_, changes) in self.etcd.after(before) {
+                self.audit.observe(self.now_ms, changes);
+            }
+        }
+        outcome
+    }
+
     fn must(&mut self, txn: &Txn) {
         let outcome = self.commit(txn);
         assert!(matches!(outcome, Committed::Applied { .. }), "{outcome:?}");
@@ -216,7 +228,8 @@ impl World {
 
     /// A client's claim, with a client's guards.
     pub(super) fn claim(&mut self, seat: &Seat, run: &RunId) -> bool {
-        let (from, registration) = (self.keys.snapshot(&seat.0, &seat.1, run), self.keys.client(&seat.0, &seat.1));
+        let (from, registration) =
+            (self.keys.snapshot(&seat.0, &seat.1, run), self.keys.client(&seat.0, &seat.1));
         let (Some(given), Some(client)) = (self.etcd.get(&from), self.etcd.get(&registration)) else {
             return false;
         };
@@ -262,7 +275,9 @@ impl World {
         let taken: Vec<_> = self
             .etcd
             .all()
-            .filter(|kv| matches!(self.keys.parse(&kv.key), Some(Key::Execution { .. })) && settled(&kv.value))
+            .filter(|kv| {
+                matches!(self.keys.parse(&kv.key), Some(Key::Execution { .. })) && settled(&kv.value)
+            })
             .map(|kv| (kv.key.clone(), kv.mod_revision))
             .collect();
         for (key, revision) in taken {

@@ -77,6 +77,8 @@ pub(crate) struct EtcdCounters {
     pub(crate) requests: f64,
     pub(crate) fsyncs: f64,
     pub(crate) fsync_seconds: f64,
+    pub(crate) commits: f64,
+    pub(crate) commit_seconds: f64,
 }
 
 impl EtcdCounters {
@@ -93,6 +95,8 @@ impl EtcdCounters {
             requests: sum("etcd_server_proposals_committed_total"),
             fsyncs: sum("etcd_disk_wal_fsync_duration_seconds_count"),
             fsync_seconds: sum("etcd_disk_wal_fsync_duration_seconds_sum"),
+            commits: sum("etcd_disk_backend_commit_duration_seconds_count"),
+            commit_seconds: sum("etcd_disk_backend_commit_duration_seconds_sum"),
         })
     }
 
@@ -103,6 +107,8 @@ impl EtcdCounters {
             requests: self.requests - before.requests,
             fsyncs: self.fsyncs - before.fsyncs,
             fsync_seconds: self.fsync_seconds - before.fsync_seconds,
+            commits: self.commits - before.commits,
+            commit_seconds: self.commit_seconds - before.commit_seconds,
         }
     }
 
@@ -112,13 +118,16 @@ impl EtcdCounters {
 
     pub(crate) fn text(&self) -> String {
         format!(
-            "etcd: {:.0} puts, {:.0} deletes in {:.0} log entries, {:.1} keys each; {:.0} fsyncs, {:.1} s",
+            "etcd: {:.0} puts, {:.0} deletes in {:.0} log entries, {:.1} keys each; {:.0} fsyncs of {:.1} ms, \
+             {:.0} backend commits of {:.1} ms",
             self.puts,
             self.deletes,
             self.requests,
             self.mutations() / self.requests.max(1.0),
             self.fsyncs,
-            self.fsync_seconds,
+            self.fsync_seconds * 1_000.0 / self.fsyncs.max(1.0),
+            self.commits,
+            self.commit_seconds * 1_000.0 / self.commits.max(1.0),
         )
     }
 }

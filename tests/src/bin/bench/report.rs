@@ -73,7 +73,13 @@ impl Report {
 
     fn push(&mut self, figure: Figure) {
         let aim = figure.aim.as_ref().map_or(String::new(), |aim| format!(" (aim {aim})"));
-        crate::say(format!("{}: {} = {} {}{aim}", figure.part, figure.what, short(figure.value), figure.unit));
+        crate::say(format!(
+            "{}: {} = {} {}{aim}",
+            figure.part,
+            figure.what,
+            short(figure.value),
+            figure.unit
+        ));
         self.figures.push(figure);
     }
 
@@ -85,20 +91,25 @@ impl Report {
 
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_FULL_CONDENSED);
-        table.set_header(["", "what", "value", "unit", "aim", "met", "note"]);
+        table.load_style(presets::NOTHING);
+        table.set_header(["part", "what", "value", "unit", "aim", "met", ""]);
+        let mut notes = String::new();
         for figure in &self.figures {
             let met = figure.met.map_or("", |met| if met { "yes" } else { "NO" });
             let aim = figure.aim.as_deref().unwrap_or_default();
-            let value = short(figure.value);
-            table.add_row([figure.part, &figure.what, &value, figure.unit, aim, met, &figure.note]);
+            let (value, mut mark) = (short(figure.value), String::new());
+            if !figure.note.is_empty() {
+                mark = format!("[{}]", notes.lines().count() + 1);
+                notes += &format!("{mark} {}\n", figure.note);
+            }
+            table.add_row([figure.part, &figure.what, &value, figure.unit, aim, met, &mark]);
         }
         if let Some(column) = table.column_mut(2) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let circumstances: String =
             self.circumstances.iter().map(|(what, text)| format!("{what}: {text}\n")).collect();
-        format!("{circumstances}{table}")
+        format!("{circumstances}\n{}\n\n{notes}", table.trim_fmt())
     }
 }
 

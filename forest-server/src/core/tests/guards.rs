@@ -1,0 +1,307 @@
+//! What each guard is for.
+//!
+//! Each row tells one story up to a transaction, then something happens, and the transaction comes too late. As
+//! it is, etcd refuses it and every promise holds; with the one guard taken away it commits, and the promise of
+//! the row is broken.
+
+use forest_etcd::{Guard, Outcome as Committed, Txn};
+use forest_proto::RunId;
+use forest_proto::record::{Job, OnLost, Outcome};
+
+use super::audit::Promise;
+use super::leader::Leader;
+use super::world::{World, client};
+use super::{MINUTE, SECOND, START, forbidding, group, id, job, seat};
+
+/// Tells the story; the transaction is ready, and has not been sent.
+type Begin = fn() -> (World, Leader, Txn);
+/// What happens before the transaction arrives.
+type Meanwhile = fn(&mut World, &mut Leader, &Txn);
+
+struct Row {
+    name: &'static str,
+    begin: Begin,
+    meanwhile: Meanwhile,
+    /// The guard, by a part of its key and whether it is about the creation of the key.
+    guard: (&'static str, Kind),
+    breaks: Promise,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Created,
+    Modified,
+}
+
+fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
+    let is = match guard {
+        Guard::Created { .. } => Kind::Created,
+        Guard::Modified { .. } => Kind::Modified,
+    };
+    is == kind && guard.key().contains(part)
+}
+
+const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
+const CONF: (&str, Kind) = ("/server/conf/", Kind::Modified);
+const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
+
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    Row { name: "dispatch: the term", begin: due, meanwhile: next_leader_runs_it_by_request, guard: TERM, breaks: Promise::NoOverlap },
+    Row { name: "dispatch: the cursor", begin: due, meanwhile: applied_and_executed, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "dispatch: the generation, of a disabled job", begin: due, meanwhile: disabled, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::NoOldVersion },
+    Row { name: "dispatch: the generation, of a new job", begin: due, meanwhile: another_job_is_due, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::EachFireDecided },
+    Row { name: "first cursor: the term", begin: first_cursor, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "first cursor: its absence", begin: first_cursor, meanwhile: led_on, guard: ("/server/cursor/", Kind::Created), breaks: Promise::CursorAdvances },
+    Row { name: "retry: the term", begin: retry, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "retry: its key", begin: retry, meanwhile: applied_and_executed, guard: ("/server/delay/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "retry: the job", begin: retry, meanwhile: disabled, guard: CONF, breaks: Promise::NoOldVersion },
+    Row { name: "parked: its key", begin: parked, meanwhile: applied_and_claimed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::OnePlace },
+    Row { name: "move: the snapshot", begin: stranded, meanwhile: claimed_before, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
+    Row { name: "move: the registration", begin: stranded, meanwhile: came_back, guard: ("/clients/", Kind::Modified), breaks: Promise::LeftAlone },
+    Row { name: "lost: the execution", begin: lost, meanwhile: completed, guard: ("/client/execute/", Kind::Modified), breaks: Promise::EndStays },
+    Row { name: "lost: the registration", begin: lost, meanwhile: came_back, guard: ("/clients/", Kind::Created), breaks: Promise::LeftAlone },
+    Row { name: "failure: the execution", begin: failed, meanwhile: retried_and_collected, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "request: the term", begin: asked, meanwhile: next_leader_fires, guard: TERM, breaks: Promise::NoOverlap },
+    Row { name: "request: its key", begin: asked, meanwhile: applied_and_executed, guard: REQUEST, breaks: Promise::CreatedOnce },
+    Row { name: "request: the job", begin: asked, meanwhile: deleted, guard: CONF, breaks: Promise::NoOldVersion },
+    Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
+];
+
+fn fire() -> RunId {
+    World::fire("a", START + MINUTE)
+}
+
+fn minutely() -> Job {
+    let delays = vec![10_000];
+    Job { max_attempts: 2, retry_delays_ms: delays, on_lost: OnLost::Retry, ..forbidding("a", "0 * * * * *") }
+}
+
+/// A job whose fire is due.
+fn story() -> (World, Leader) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&minutely());
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    (world, leader)
+}
+
+fn fired() -> (World, Leader) {
+    let (mut world, mut leader) = story();
+    leader.dispatch(&mut world);
+    (world, leader)
+}
+
+fn due() -> (World, Leader, Txn) {
+    let (world, mut leader) = story();
+    let txn = leader.batch(&world).unwrap().txn;
+    (world, leader, txn)
+}
+
+fn first_cursor() -> (World, Leader, Txn) {
+    let mut world = World::new(1);
+    world.save(&job("a", "* * * * * *"));
+    let mut leader = Leader::elect(&mut world);
+    let txn = leader.batch(&world).unwrap().txn;
+    (world, leader, txn)
+}
+
+fn failed_once() -> (World, Leader) {
+    let (mut world, mut leader) = fired();
+    world.execute(&fire(), Outcome::Failed);
+    leader.catch_up(&world);
+    (world, leader)
+}
+
+fn failed() -> (World, Leader, Txn) {
+    let (world, mut leader) = failed_once();
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+fn retry() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = failed_once();
+    leader.settle(&mut world);
+    world.pass(10 * SECOND);
+    let txn = leader.txn_of(&world, &fire().with_attempt(2));
+    (world, leader, txn)
+}
+
+fn parked() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = story();
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    leader.dispatch(&mut world);
+    world.register("c-2", 10);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+/// Its client is gone, another one is there.
+fn stranded() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = fired();
+    world.vanish("c-1");
+    world.register("c-2", 10);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+fn lost() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = fired();
+    world.claim_run(&fire());
+    world.vanish("c-1");
+    leader.catch_up(&world);
+    world.pass(10 * SECOND);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+fn asked() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = story();
+    world.ask_run("a");
+    leader.catch_up(&world);
+    let txn = leader.txn_of_request(&world);
+    (world, leader, txn)
+}
+
+fn cancelled() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = fired();
+    world.ask_cancel(&fire());
+    leader.catch_up(&world);
+    let txn = leader.txn_of_request(&world);
+    (world, leader, txn)
+}
+
+fn next_leader(world: &mut World, _: &mut Leader, _: &Txn) {
+    Leader::elect(world);
+}
+
+fn next_leader_runs_it_by_request(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.ask_run("a");
+    Leader::elect(world).settle(world);
+}
+
+fn next_leader_fires(world: &mut World, _: &mut Leader, _: &Txn) {
+    Leader::elect(world).dispatch(world);
+}
+
+fn led_on(world: &mut World, leader: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    leader.catch_up(world);
+    world.pass(10 * SECOND);
+    leader.dispatch(world);
+}
+
+/// The transaction was applied once, and what it made has been done and is forgotten.
+fn applied_and_executed(world: &mut World, _: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    let (_, run) = world.given().pop().unwrap();
+    world.execute(&run, Outcome::Succeeded);
+    world.collect();
+}
+
+fn applied_and_claimed(world: &mut World, _: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    world.claim_run(&fire());
+}
+
+fn disabled(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.disable("a");
+}
+
+fn deleted(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.delete_job("a");
+}
+
+fn another_job_is_due(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save(&job("0-first", "30 * * * * *"));
+}
+
+/// Its client was not gone, and took it.
+fn claimed_before(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.register("c-1", 10);
+    world.claim_run(&fire());
+    world.vanish("c-1");
+}
+
+fn claimed_before_by_its_client(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.claim_run(&fire());
+}
+
+fn came_back(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.register_as("c-1", &client("c-1", 10));
+}
+
+fn completed(world: &mut World, _: &mut Leader, _: &Txn) {
+    assert!(world.complete(&seat("c-1"), &fire(), Outcome::Succeeded));
+}
+
+fn retried_and_collected(world: &mut World, leader: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    leader.catch_up(world);
+    world.pass(10 * SECOND);
+    leader.settle(world);
+    world.execute(&fire().with_attempt(2), Outcome::Succeeded);
+    world.collect();
+}
+
+fn without(txn: &Txn, guard: (&str, Kind)) -> Txn {
+    let mut txn = txn.clone();
+    let before = txn.guards.len();
+    txn.guards.retain(|found| !matches(found, guard));
+    assert_eq!(txn.guards.len(), before - 1, "{guard:?} is not one guard of {txn:?}", guard = guard.0);
+    txn
+}
+
+#[test]
+fn a_transaction_that_comes_too_late_is_refused_and_no_promise_is_broken() {
+    for row in ROWS {
+        let (mut world, mut leader, txn) = (row.begin)();
+        (row.meanwhile)(&mut world, &mut leader, &txn);
+        let outcome = world.commit(&txn);
+        assert!(matches!(outcome, Committed::Refused { .. }), "{}: {outcome:?}", row.name);
+        assert!(world.audit.broken.is_empty(), "{}: {:?}", row.name, world.audit.broken);
+    }
+}
+
+#[test]
+fn without_any_one_of_its_guards_a_promise_is_broken() {
+    for row in ROWS {
+        let (mut world, mut leader, txn) = (row.begin)();
+        (row.meanwhile)(&mut world, &mut leader, &txn);
+        assert!(world.audit.broken.is_empty(), "{}: {:?}", row.name, world.audit.broken);
+        let outcome = world.commit(&without(&txn, row.guard));
+        assert!(matches!(outcome, Committed::Applied { .. }), "{}: {outcome:?}", row.name);
+        let broken: Vec<_> = world.audit.broken.iter().map(|(promise, _)| *promise).collect();
+        assert!(broken.contains(&row.breaks), "{}: {broken:?}", row.name);
+    }
+}
+
+#[test]
+fn every_transaction_of_a_leader_ends_with_its_term() {
+    let mut begun = 0;
+    for begin in [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled] {
+        let (mut world, _, txn) = begin();
+        assert!(txn.guards.iter().any(|guard| matches(guard, TERM)));
+        Leader::elect(&mut world);
+        assert!(matches!(world.commit(&txn), Committed::Refused { .. }));
+        begun += 1;
+    }
+    assert_eq!(begun, 9);
+}
+
+#[test]
+fn the_place_of_a_run_in_a_group_is_what_its_job_says_when_it_is_due() {
+    let (mut world, mut leader) = failed_once();
+    leader.settle(&mut world);
+    assert_eq!(world.audit.tally.get(&id("a")).unwrap().group, group());
+    world.save(&Job { group: "other".parse().unwrap(), ..minutely() });
+    world.pass(10 * SECOND);
+    leader.settle(&mut world);
+    let run = fire().with_attempt(2);
+    assert!(world.etcd.get(&world.keys.pending(&"other".parse().unwrap(), &run)).is_some());
+    world.audit.assert_kept();
+}
