@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use forest_proto::admin::v1::admin_client::AdminClient;
 use forest_proto::admin::v1::{
-    AddGroupRequest, AddJobRequest, CancelRunRequest, Client, Cluster, DeleteGroupRequest, DeleteJobRequest, EditJobRequest,
-    GetClusterRequest, GetJobRequest, GetRunRequest, Group, Job, ListClientsRequest, ListGroupsRequest,
-    ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest, ListRunsRequest,
-    ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run, RunJobRequest,
-    SetJobEnabledRequest,
+    AddGroupRequest, AddJobRequest, CancelRunRequest, Client, Cluster, DeleteGroupRequest, DeleteJobRequest,
+    EditJobRequest, GetClusterRequest, GetJobRequest, GetRunRequest, Group, Job, ListClientsRequest,
+    ListGroupsRequest, ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest,
+    ListRunsRequest, ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run,
+    RunJobRequest, SetJobEnabledRequest,
 };
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};

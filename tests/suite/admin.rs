@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant as Clock};
 
-use forest_proto::admin::v1::{ListJobsRequest, ListRunsRequest, NextFiresRequest, RunJobRequest};
 use forest_proto::admin::v1::admin_client::AdminClient;
+use forest_proto::admin::v1::{ListJobsRequest, ListRunsRequest, NextFiresRequest, RunJobRequest};
 use forest_tests::admin::{Admin, Answer, document_of};
 use forest_tests::cluster::Cluster;
 use forest_tests::services::Gateway;
@@ -37,7 +37,8 @@ async fn stored(gateway: &Gateway, root: &str) -> BTreeMap<String, i64> {
 }
 
 fn odd_names() -> Vec<String> {
-    let odd = ["", "a/b", "/", "..", ".", ".hidden", "a\0b", "a b", "a\nb", "-x", "grüppe", "группа", "組", "🌲"];
+    let odd =
+        ["", "a/b", "/", "..", ".", ".hidden", "a\0b", "a b", "a\nb", "-x", "grüppe", "группа", "組", "🌲"];
     odd.iter().map(|name| (*name).to_owned()).chain(["x".repeat(64), "x".repeat(4096)]).collect()
 }
 
@@ -146,7 +147,11 @@ async fn bad_input_is_refused_by_its_field_and_nothing_is_stored() {
     let long = "x".repeat(64 * 1024 + 1);
     assert_blames("params", "a run with long parameters", admin.run_job(&job, Some(&long), None).await);
     for key in odd_names().iter().filter(|key| !key.is_empty()) {
-        assert_blames("idempotency_key", &format!("the key {key:.80?}"), admin.run_job(&job, None, Some(key)).await);
+        assert_blames(
+            "idempotency_key",
+            &format!("the key {key:.80?}"),
+            admin.run_job(&job, None, Some(key)).await,
+        );
     }
     assert_eq!(stored(&gateway, root).await, before, "nothing was stored");
 }
@@ -214,8 +219,10 @@ async fn of_edits_at_the_same_time_one_wins_and_the_others_are_told() {
     let admins: Vec<Admin> = stage.cluster.nodes().iter().map(|node| node.server.admin()).collect();
     for version in 1..=ROUNDS {
         for admin in &admins {
-            eventually("the node has seen the last edit", SOON, async || version_of(&admin.get_job(&job).await) == Some(version))
-                .await;
+            eventually("the node has seen the last edit", SOON, async || {
+                version_of(&admin.get_job(&job).await) == Some(version)
+            })
+            .await;
         }
         let patches = ["a", "b", "c", "d"].map(|who| json!({"params": format!("{who}{version}")}));
         let answers = tokio::join!(
@@ -304,13 +311,13 @@ async fn no_run_is_created_from_a_job_as_it_was_before_a_change() {
         pasts.insert(job, past);
     }
     let gateway = stage.cluster.etcd().gateway().await;
-    let entries = gateway.list(&format!("{}/server/pending/", stage.cluster.key_root())).await.expect("listed");
+    let entries =
+        gateway.list(&format!("{}/server/pending/", stage.cluster.key_root())).await.expect("listed");
     let changes: usize = pasts.values().map(BTreeMap::len).sum();
     assert!(entries.len() >= JOBS * 3 && changes > JOBS * 10, "{} runs, {changes} changes", entries.len());
     for entry in entries {
         let run: Value = serde_json::from_str(&entry.value).expect("JSON");
         let past = &pasts[run["jobId"].as_str().expect("a job")];
-        // What was changed within this very millisecond by the last change of all may be after our record.
         let (at, was) = past.range(..entry.create_revision).next_back().expect("created after its job");
         let version = was.unwrap_or_else(|| panic!("created while disabled since {at}: {entry:?}"));
         assert_eq!(run["job_version"], version, "created from another version than that of {at}: {entry:?}");
@@ -328,7 +335,10 @@ async fn no_run_is_created_from_a_job_as_it_was_before_a_change() {
         deleted.insert(job.clone(), now());
     }
     let last = now();
-    eventually("a further second has passed and all is decided", SOON, async || now().as_ms() > last.as_ms() + 2000).await;
+    eventually("a further second has passed and all is decided", SOON, async || {
+        now().as_ms() > last.as_ms() + 2000
+    })
+    .await;
     stage.quiet(SOON).await;
     for row in stage.cluster.history().all().await.expect("read") {
         assert_eq!(row.outcome.as_deref(), Some("cancelled"), "{row:?}");
@@ -343,7 +353,10 @@ async fn one_idempotency_key_is_one_run_whoever_is_asked_and_how_often() {
     let _worker = stage.worker("worker", &[]).await;
     let job = stage.job(json!({})).await;
     let admins: Vec<Admin> = stage.cluster.nodes().iter().map(|node| node.server.admin()).collect();
-    eventually("both nodes know the job", SOON, async || admins[1].get_job(&job).await.is_ok() && admins[0].get_job(&job).await.is_ok()).await;
+    eventually("both nodes know the job", SOON, async || {
+        admins[1].get_job(&job).await.is_ok() && admins[0].get_job(&job).await.is_ok()
+    })
+    .await;
     let mut runs = BTreeSet::new();
     for number in 0..KEYS {
         let key = format!("key-{number}");
@@ -488,7 +501,8 @@ async fn next_fires_know_the_zone_and_its_changes_of_the_clock() {
         let local: Vec<_> = answer.fires.iter().map(|fire| fire.local.as_str()).collect();
         assert_eq!(local, expected, "{cron} {zone} {gap} {fold}");
         for fire in &answer.fires {
-            let instant = jiff::Timestamp::strptime("%Y-%m-%d %H:%M:%S %:z", &fire.local).expect("with an offset");
+            let instant =
+                jiff::Timestamp::strptime("%Y-%m-%d %H:%M:%S %:z", &fire.local).expect("with an offset");
             assert_eq!(instant.as_millisecond(), fire.at, "{fire:?}");
         }
         answer.fires.iter().map(|fire| fire.note.clone()).collect::<Vec<_>>()
@@ -496,19 +510,61 @@ async fn next_fires_know_the_zone_and_its_changes_of_the_clock() {
     let new_york = "America/New_York";
     // On 14 March 2027 it goes from 02:00 to 03:00 there, on 7 November from 02:00 back to 01:00.
     let (spring, autumn) = ("2027-03-13T12:00:00Z", "2027-11-06T12:00:00Z");
-    let notes = check("0 30 2 * * *", new_york, "", "", spring,
-        &["2027-03-14 03:00:00 -04:00", "2027-03-15 02:30:00 -04:00"]).await;
+    let notes = check(
+        "0 30 2 * * *",
+        new_york,
+        "",
+        "",
+        spring,
+        &["2027-03-14 03:00:00 -04:00", "2027-03-15 02:30:00 -04:00"],
+    )
+    .await;
     assert!(!notes[0].is_empty() && notes[1].is_empty(), "the one in the gap says so: {notes:?}");
-    check("0 30 2 * * *", new_york, "skip", "", spring,
-        &["2027-03-15 02:30:00 -04:00", "2027-03-16 02:30:00 -04:00"]).await;
-    check("0 30 1 * * *", new_york, "", "", autumn,
-        &["2027-11-07 01:30:00 -04:00", "2027-11-08 01:30:00 -05:00"]).await;
-    check("0 30 1 * * *", new_york, "", "both", autumn,
-        &["2027-11-07 01:30:00 -04:00", "2027-11-07 01:30:00 -05:00", "2027-11-08 01:30:00 -05:00"]).await;
-    check("0 0 * * * *", new_york, "", "", "2027-11-07T04:30:00Z",
-        &["2027-11-07 01:00:00 -04:00", "2027-11-07 01:00:00 -05:00", "2027-11-07 02:00:00 -05:00"]).await;
-    check("0 0 9 * * MON", "Asia/Shanghai", "", "", "2026-11-21T00:00:00Z",
-        &["2026-11-23 09:00:00 +08:00", "2026-11-30 09:00:00 +08:00"]).await;
+    check(
+        "0 30 2 * * *",
+        new_york,
+        "skip",
+        "",
+        spring,
+        &["2027-03-15 02:30:00 -04:00", "2027-03-16 02:30:00 -04:00"],
+    )
+    .await;
+    check(
+        "0 30 1 * * *",
+        new_york,
+        "",
+        "",
+        autumn,
+        &["2027-11-07 01:30:00 -04:00", "2027-11-08 01:30:00 -05:00"],
+    )
+    .await;
+    check(
+        "0 30 1 * * *",
+        new_york,
+        "",
+        "both",
+        autumn,
+        &["2027-11-07 01:30:00 -04:00", "2027-11-07 01:30:00 -05:00", "2027-11-08 01:30:00 -05:00"],
+    )
+    .await;
+    check(
+        "0 0 * * * *",
+        new_york,
+        "",
+        "",
+        "2027-11-07T04:30:00Z",
+        &["2027-11-07 01:00:00 -04:00", "2027-11-07 01:00:00 -05:00", "2027-11-07 02:00:00 -05:00"],
+    )
+    .await;
+    check(
+        "0 0 9 * * MON",
+        "Asia/Shanghai",
+        "",
+        "",
+        "2026-11-21T00:00:00Z",
+        &["2026-11-23 09:00:00 +08:00", "2026-11-30 09:00:00 +08:00"],
+    )
+    .await;
     check("0 0 0 29 2 ?", "UTC", "", "", "2026-11-21T00:00:00Z", &["2028-02-29 00:00:00 +00:00"]).await;
 
     let job = stage.job(json!({"cron": "0 0 9 * * *", "time_zone": "Asia/Shanghai"})).await;

@@ -7,7 +7,18 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("etcd_client::", &["forest-etcd/src"]),
     ("sqlx::", &["forest-server/src/store", "tests/src"]),
     ("cron::Schedule", &["forest-server/src/schedule/cron.rs"]),
-    ("tonic::", &["forest-etcd/src", "forest-server/src/grpc", "forest-server/src/node/mod.rs", "forest-cli/src", "proto", "tests/src", "tests/suite"]),
+    (
+        "tonic::",
+        &[
+            "forest-etcd/src",
+            "forest-server/src/grpc",
+            "forest-server/src/node/mod.rs",
+            "forest-cli/src",
+            "proto",
+            "tests/src",
+            "tests/suite",
+        ],
+    ),
     ("clock_gettime", &["forest-etcd/src/clock.rs"]),
     ("/server/conf", &["proto/src/keys.rs", "proto/src/record", "tests"]),
     ("/client/execute", &["proto/src/keys.rs", "proto/src/record", "tests"]),
@@ -71,7 +82,9 @@ fn outside_things_have_one_owner_each() {
 fn dependencies_point_one_way_and_the_core_is_pure() {
     let trespass = |(file, number, line): &(String, usize, String)| {
         let (_, words) = FORBIDDEN.iter().find(|(folder, words)| {
-            file.starts_with(&format!("{folder}/")) && !file.contains("/tests") && words.iter().any(|word| line.contains(word))
+            file.starts_with(&format!("{folder}/"))
+                && !file.contains("/tests")
+                && words.iter().any(|word| line.contains(word))
         })?;
         let word = words.iter().find(|word| line.contains(**word))?;
         Some(format!("{file}:{number} names {word:?}"))
@@ -83,10 +96,19 @@ fn dependencies_point_one_way_and_the_core_is_pure() {
 #[test]
 fn no_key_is_written_outside_the_keyspace() {
     // In production code; the tests write keys by hand on purpose, to see what others would see.
-    let families = ["server/cursor", "server/jobgen", "server/delay", "server/pending", "client/snapshot", "elect/leader"];
+    let families = [
+        "server/cursor",
+        "server/jobgen",
+        "server/delay",
+        "server/pending",
+        "client/snapshot",
+        "elect/leader",
+    ];
     let found: Vec<_> = lines()
         .into_iter()
-        .filter(|(file, _, _)| !file.starts_with("tests/") && !file.contains("/tests") && file != "proto/src/keys.rs")
+        .filter(|(file, _, _)| {
+            !file.starts_with("tests/") && !file.contains("/tests") && file != "proto/src/keys.rs"
+        })
         .filter(|(_, _, line)| line.contains('"') && families.iter().any(|family| line.contains(family)))
         .map(|(file, number, _)| format!("{file}:{number}"))
         .collect();

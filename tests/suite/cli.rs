@@ -25,7 +25,11 @@ async fn call(server: &str, arguments: &[&str]) -> Said {
     let output = tokio::time::timeout(Duration::from_secs(90), command.output());
     let output = output.await.expect("it ends").expect("forest-cli is built");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Said { code: output.status.code().expect("not killed"), out: text(output.stdout), err: text(output.stderr) }
+    Said {
+        code: output.status.code().expect("not killed"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
 }
 
 struct Cli(String);
@@ -89,17 +93,28 @@ async fn a_job_lives_its_life_from_the_command_line() {
 
     let found = cli.json(&format!("job get {job}")).await;
     let document = &found["document"];
-    assert_eq!((document["group"].as_str(), document["params"].as_str()), (Some(group.as_str()), Some("hello")), "{found}");
+    assert_eq!(
+        (document["group"].as_str(), document["params"].as_str()),
+        (Some(group.as_str()), Some("hello")),
+        "{found}"
+    );
     let listed = cli.json(&format!("job list --group {group}")).await.to_string();
     assert!(listed.contains(document["id"].as_str().expect("an id")), "{listed}");
     for list in ["group list", "client list", "node list", "run list", "pending list", "plan", "status"] {
         cli.json(list).await;
         let said = cli.call(list).await;
-        assert!(said.code == 0 && !(said.out + &said.err).trim().is_empty(), "{list} shows something, if only that there is nothing");
+        assert!(
+            said.code == 0 && !(said.out + &said.err).trim().is_empty(),
+            "{list} shows something, if only that there is nothing"
+        );
     }
 
     let ran = cli.json(&format!("job run {job} --wait --params again")).await;
-    assert_eq!((ran["run"]["outcome"].as_str(), ran["run"]["result"].as_str()), (Some("succeeded"), Some("again")), "{ran}");
+    assert_eq!(
+        (ran["run"]["outcome"].as_str(), ran["run"]["result"].as_str()),
+        (Some("succeeded"), Some("again")),
+        "{ran}"
+    );
     let run = ran["run_id"].as_str().expect("an id").to_owned();
     assert_eq!(cli.json(&format!("run get {run}")).await["outcome"], "succeeded");
     assert!(cli.json(&format!("run list --job {job}")).await.to_string().contains(&run));
@@ -113,7 +128,11 @@ async fn a_job_lives_its_life_from_the_command_line() {
     cli.ok(&format!("job edit {job} --params other")).await;
     cli.ok(&format!("job disable {job} --reason holidays")).await;
     let found = cli.json(&format!("job get {job}")).await;
-    assert_eq!((found["document"]["params"].as_str(), found["document"]["version"].as_u64()), (Some("other"), Some(3)), "{found}");
+    assert_eq!(
+        (found["document"]["params"].as_str(), found["document"]["version"].as_u64()),
+        (Some("other"), Some(3)),
+        "{found}"
+    );
     cli.refused(&format!("job edit {job} --params stale --version 1"), 4, "changed").await;
 
     cli.refused(&format!("group delete {group} --yes"), 1, "job").await;
@@ -136,7 +155,10 @@ async fn exit_codes_say_what_went_wrong() {
     cli.refused("run cancel 20270101000000000-nobody-1", 3, "nobody").await;
     let failed = cli.call(&format!("job run {failing} --wait")).await;
     assert!(failed.code == 1 && failed.err.contains("told to fail"), "{failed:?}");
-    assert!(failed.out.trim_end().ends_with(char::is_alphanumeric), "the run's id is said all the same: {failed:?}");
+    assert!(
+        failed.out.trim_end().ends_with(char::is_alphanumeric),
+        "the run's id is said all the same: {failed:?}"
+    );
     cli.refused("job frobnicate", 2, "frobnicate").await;
     cli.refused("job add --cron", 2, "--cron").await;
     cli.refused("job list --limit many", 2, "many").await;

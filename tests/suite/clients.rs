@@ -91,7 +91,11 @@ async fn what_a_dead_client_had_not_claimed_runs_elsewhere_once_and_soon() {
     .await;
     eventually("nothing is on its way", LOST_WITHIN, async || {
         let c = admin.cluster().await.map_err(|e| e.to_string())?;
-        if c.runs_running + c.runs_queued + c.runs_pending + c.runs_uncollected == 0 { Ok(()) } else { Err(format!("{c:?}")) }
+        if c.runs_running + c.runs_queued + c.runs_pending + c.runs_uncollected == 0 {
+            Ok(())
+        } else {
+            Err(format!("{c:?}"))
+        }
     })
     .await;
     for (run, played) in stage.played() {
@@ -125,7 +129,8 @@ async fn a_lost_run_is_tried_again_elsewhere_with_a_larger_token_if_its_job_says
     let Some(stage) = Stage::set(cluster()).await else { return };
     let doomed = stage.worker("doomed", &[]).await;
     let mut fields = sleeping(6000);
-    (fields["on_lost"], fields["max_attempts"], fields["retry_delays_ms"]) = (json!("retry"), json!(2), json!([100]));
+    (fields["on_lost"], fields["max_attempts"], fields["retry_delays_ms"]) =
+        (json!("retry"), json!(2), json!([100]));
     let job = stage.job(fields).await;
     let run = stage.run(&job).await;
     until_started(&stage, &run).await;
@@ -173,7 +178,10 @@ async fn a_client_that_was_frozen_past_its_lease_neither_restarts_nor_rewrites_a
         if row.late_outcome.is_some() { Ok(row) } else { Err(format!("{row:?}")) }
     })
     .await;
-    assert_eq!((late.status, late.outcome.as_deref(), late.late_outcome.as_deref()), (3, Some("lost"), Some("succeeded")));
+    assert_eq!(
+        (late.status, late.outcome.as_deref(), late.late_outcome.as_deref()),
+        (3, Some("lost"), Some("succeeded"))
+    );
     let new = stage.client_named("frozen").await;
     assert_ne!(new, old, "an id is never used again");
     // Two at once: with a capacity of one each, both clients get one.
@@ -261,7 +269,8 @@ async fn workers_restarted_one_after_the_other_under_load_fail_and_lose_nothing(
             worker.term();
             let status = worker.wait_exit(SOON).await;
             assert!(status.success(), "exit {status}");
-            *worker = WorkerProcess::start("rolling", stage.worker_arguments("rolling", &[])).expect("it starts");
+            *worker =
+                WorkerProcess::start("rolling", stage.worker_arguments("rolling", &[])).expect("it starts");
             let before = stage.played().len();
             eventually("the load goes on", SOON, async || stage.played().len() > before + jobs.len()).await;
         }

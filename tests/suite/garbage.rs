@@ -98,7 +98,10 @@ async fn assert_work_goes_on(stage: &Stage) {
     let since = now();
     eventually("the schedule is kept", SOON, async || {
         let rows = stage.rows(&job).await;
-        rows.iter().filter(|row| row.scheduled_at > Some(since) && row.outcome.as_deref() == Some("succeeded")).count() >= 2
+        rows.iter()
+            .filter(|row| row.scheduled_at > Some(since) && row.outcome.as_deref() == Some("succeeded"))
+            .count()
+            >= 2
     })
     .await;
     stage.cluster.admin().disable(&job).await.expect("disabled");
@@ -161,7 +164,11 @@ async fn a_cursor_that_cannot_be_read_holds_its_segment_and_no_other_until_it_is
         eventually("it fires", SOON, async || {
             let rows = stage.rows(job).await;
             let last = rows.last().map(|row| fire_of(&row.id));
-            if last > Some(at) { Ok(()) } else { Err(format!("{job} in segment {} fired at {last:?}, not after {at}", segment(job))) }
+            if last > Some(at) {
+                Ok(())
+            } else {
+                Err(format!("{job} in segment {} fired at {last:?}, not after {at}", segment(job)))
+            }
         })
         .await;
     };
@@ -184,6 +191,40 @@ async fn a_cursor_that_cannot_be_read_holds_its_segment_and_no_other_until_it_is
 
     gateway.delete(&key).await.expect("deleted");
     fires_after(&held, now()).await;
+}
+
+/// Deletes a segment's key of this family under a running leader.
+async fn its_segment_goes_on_without(family: &str) {
+    let Some(stage) = Stage::set(Cluster::builder()).await else { return };
+    let _worker = stage.worker("worker", &[]).await;
+    let job = stage.job(json!({"cron": "* * * * * *"})).await;
+    let segment = SegmentCount::DEFAULT.segment_of(&JobId::new(&job).expect("valid"));
+    let gateway = stage.cluster.etcd().gateway().await;
+    let key = format!("{}/server/{family}/{segment}", stage.cluster.key_root());
+    for deleted in [false, true] {
+        let since = now();
+        eventually("it fires", SOON, async || {
+            let last = stage.rows(&job).await.last().map(|row| fire_of(&row.id));
+            if last > Some(since) {
+                return Ok(());
+            }
+            Err(format!("last fire {last:?}, the {family} is {}", if deleted { "deleted" } else { "there" }))
+        })
+        .await;
+        if !deleted {
+            assert!(gateway.delete(&key).await.expect("deleted"), "{key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_cursor_does_not_stop_its_segment_for_good() {
+    its_segment_goes_on_without("cursor").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_generation_does_not_stop_its_segment_for_good() {
+    its_segment_goes_on_without("jobgen").await;
 }
 
 /// Standard base64, which is how etcd's gateway takes bytes that are no text.
@@ -251,7 +292,14 @@ async fn a_result_that_only_looks_like_one_is_left_alone_without_asking_for_it_a
     let odd = [
         (format!("{folder}/20270101000000000-nobody-1"), r#"{"status":4}"#),
         (format!("{folder}/20270101000001000-nobody-1"), r#"{"status":2,"decided":true}"#),
-        (format!("{}/client/execute/late/{}/{client}/20270101000002000-nobody-1", stage.cluster.key_root(), stage.group), "{"),
+        (
+            format!(
+                "{}/client/execute/late/{}/{client}/20270101000002000-nobody-1",
+                stage.cluster.key_root(),
+                stage.group
+            ),
+            "{",
+        ),
     ];
     for (key, value) in &odd {
         gateway.put(key, value).await.expect("put");
@@ -266,7 +314,10 @@ async fn a_result_that_only_looks_like_one_is_left_alone_without_asking_for_it_a
         let entry = gateway.get(key).await.expect("read").unwrap_or_else(|| panic!("{key} is gone"));
         assert_eq!(entry.value, *value);
         let log = stage.cluster.nodes()[0].server.output();
-        let named = log.lines().filter(|line| line.contains(key.as_str()) && line.contains(r#""level":"ERROR""#)).count();
+        let named = log
+            .lines()
+            .filter(|line| line.contains(key.as_str()) && line.contains(r#""level":"ERROR""#))
+            .count();
         assert_eq!(named, 1, "{key} is named in the log so often");
     }
 }

@@ -15,7 +15,8 @@ const JOBS: usize = 10_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_jobs_of_one_second_run_once_each() {
-    let Some(stage) = Stage::set(Cluster::builder().configure(|options| options.log_level = "info".into())).await
+    let Some(stage) =
+        Stage::set(Cluster::builder().configure(|options| options.log_level = "info".into())).await
     else {
         return;
     };
@@ -45,7 +46,8 @@ async fn ten_thousand_jobs_of_one_second_run_once_each() {
     let used: BTreeSet<_> = rows.iter().filter_map(|row| row.ip.as_deref()).collect();
     assert_eq!(used.len(), 4, "all workers took part: {used:?}");
     let gateway = stage.cluster.etcd().gateway().await;
-    let left = gateway.count(&format!("{}/client/execute/", stage.cluster.key_root())).await.expect("counted");
+    let left =
+        gateway.count(&format!("{}/client/execute/", stage.cluster.key_root())).await.expect("counted");
     assert_eq!(left, 0);
 
     let request = forest_proto::admin::v1::ListRunsRequest {
@@ -70,7 +72,8 @@ async fn ten_thousand_jobs_of_one_second_run_once_each() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_every_one_of_ten_thousand_jobs_once_and_in_order() {
-    let Some(stage) = Stage::set(Cluster::builder().configure(|options| options.log_level = "info".into())).await
+    let Some(stage) =
+        Stage::set(Cluster::builder().configure(|options| options.log_level = "info".into())).await
     else {
         return;
     };

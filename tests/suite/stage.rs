@@ -111,7 +111,11 @@ impl Stage {
         let admin = self.cluster.admin();
         eventually(&format!("the run is {state}"), SOON, async || {
             let seen = admin.get_run(run).await.map_err(|e| e.to_string())?;
-            if seen.state == state { Ok(()) } else { Err(format!("{run} is {} {}", seen.state, seen.outcome)) }
+            if seen.state == state {
+                Ok(())
+            } else {
+                Err(format!("{run} is {} {}", seen.state, seen.outcome))
+            }
         })
         .await;
     }
@@ -121,8 +125,7 @@ impl Stage {
         let admin = self.cluster.admin();
         eventually("nothing is on its way", within, async || {
             let c = admin.cluster().await.map_err(|e| e.to_string())?;
-            let alive =
-                [c.runs_delayed, c.runs_pending, c.runs_queued, c.runs_running, c.runs_uncollected];
+            let alive = [c.runs_delayed, c.runs_pending, c.runs_queued, c.runs_running, c.runs_uncollected];
             if alive.iter().sum::<u64>() == 0 { Ok(()) } else { Err(format!("{alive:?}")) }
         })
         .await;
@@ -130,9 +133,15 @@ impl Stage {
 
     /// Stores jobs past the admin API, as any program may that knows the layout. All are due at the same
     /// second, which is `ahead` from now.
-    pub(crate) async fn jobs_due_together(&self, count: usize, ahead: Duration, fields: Value) -> Vec<String> {
+    pub(crate) async fn jobs_due_together(
+        &self,
+        count: usize,
+        ahead: Duration,
+        fields: Value,
+    ) -> Vec<String> {
         let keys = Keyspace::new(self.cluster.key_root()).expect("a valid root");
-        let store = Store::new(&EtcdConfig::new([&self.cluster.etcd().endpoint()])).expect("a valid endpoint");
+        let store =
+            Store::new(&EtcdConfig::new([&self.cluster.etcd().endpoint()])).expect("a valid endpoint");
         let now = jiff::Timestamp::now();
         let due = (now + ahead).to_zoned(jiff::tz::TimeZone::UTC);
         let since = Instant::from_ms(now.as_millisecond() / 1000 * 1000);
@@ -195,7 +204,7 @@ impl Stage {
     /// The journal by run, of all workers together.
     pub(crate) fn played(&self) -> BTreeMap<String, Played> {
         let mut played: BTreeMap<String, Played> = BTreeMap::new();
-        for line in std::fs::read_to_string(&self.journal).unwrap_or_default().lines() {
+        for line in std::fs::read_to_string(self.journal()).unwrap_or_default().lines() {
             let words: Vec<_> = line.split(' ').collect();
             let [what, run, _, token] = words[..] else { panic!("a torn line in the journal: {line:?}") };
             let entry = played.entry(run.to_owned()).or_default();

@@ -13,6 +13,8 @@ use super::{Admin, AdminError, validate};
 
 /// How long the answer to a request with an idempotency key is remembered.
 const REMEMBER: Duration = Duration::from_secs(3600);
+/// The same for a request without one: longer than it is ever sent again.
+const RESENDING: Duration = Duration::from_secs(600);
 
 impl Admin {
     /// Asks for a run. The same key within an hour gives the same run.
@@ -45,11 +47,11 @@ impl Admin {
         let value = encode(&request);
         let mut txn = Txn::new().absent(request_key.clone()).modified(keys.job(&job), before.revision);
         txn = txn.put(request_key.clone(), value.clone()).or_get(request_key);
-        if named {
-            let lease = self.inner.store.grant(REMEMBER).await?;
-            let answer = encode(&Answer { job: job.clone(), run: run.clone() });
-            txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
-        }
+        // Also without a key of the caller's: if an answer is lost, the request may have been consumed before it is
+        // sent again, and only the answer tells.
+        let lease = self.inner.store.grant(if named { REMEMBER } else { RESENDING }).await?;
+        let answer = encode(&Answer { job: job.clone(), run: run.clone() });
+        txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
         let txn = txn.or_get(answer_key);
         let found = match self.commit(txn, |found| first_is(found, &value)).await? {
             Written::Done => return Ok(run),

@@ -20,7 +20,6 @@ use super::compose::{Composer, Occasion};
 use super::jobs::{PlannedJob, SegmentJobs};
 use super::routing::Router;
 use super::runs::{Place, Run};
-use super::starting::Starting;
 use super::view::View;
 
 /// etcd takes 128 operations; the cursor is one, and a little room is left.
@@ -28,6 +27,8 @@ const MAX_PUTS: usize = 120;
 /// A batch is closed when its documents are this long together. One more can have 64 KiB of parameters, which
 /// JSON may write six times as long; etcd takes 1.5 MiB.
 const MAX_BYTES: usize = 900 * 1024;
+/// How far the cursor of an idle segment may be behind.
+const REFRESH_EVERY_MS: i64 = 60_000;
 /// What a record of skipped fires has beside what it takes from the document of its job.
 const RECORD_BYTES: usize = 1024;
 /// When so many jobs have missed fires, a segment is swept: a batch in the order of the fires would be cut after
@@ -44,8 +45,6 @@ pub(crate) struct Batch {
     pub(crate) created: Vec<(RunId, Run)>,
     /// Places promised by the router.
     pub(crate) promised: Vec<Seat>,
-    /// The jobs that fire in it.
-    pub(crate) fired: BTreeSet<JobId>,
 }
 
 /// The first cursor of a segment: at now, never at zero.
@@ -57,27 +56,41 @@ pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segmen
     let cursor = Cursor { fire_at: composer.now(), job: String::new(), term, sweep: None };
     let key = view.keys.cursor(segment);
     let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
-    Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new(), fired: BTreeSet::new() })
+    Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new() })
+}
+
+/// A cursor that stands still is moved along once a minute, so that a job which another program stores does not
+/// seem to have missed what was before it.
+pub(crate) fn refresh(view: &View, composer: &Composer<'_>, segment: Segment) -> Option<Batch> {
+    let jobs = view.jobs.segment(segment);
+    let decided = jobs.decided().filter(|decided| decided.sweep.is_none())?;
+    let idle = jobs.next_due().is_none_or(|at| at > composer.now_ms);
+    if !idle || composer.now_ms - decided.fire_ms < REFRESH_EVERY_MS {
+        return None;
+    }
+    let (now, term) = (composer.now(), composer.term.number());
+    let cursor = Cursor { fire_at: now, job: String::new(), term, sweep: None };
+    let mut router = Router::default();
+    Decider::new(view, &mut router, composer, jobs).batch(segment, cursor)
 }
 
 /// What is due now; `None` if nothing is.
 pub(crate) fn decide(
     view: &View,
     router: &mut Router,
-    starting: &Starting,
     composer: &Composer<'_>,
     segment: Segment,
 ) -> Option<Batch> {
     let jobs = view.jobs.segment(segment);
     if let Some(sweep) = sweep(jobs, composer) {
-        let mut decider = Decider::new(view, router, starting, composer, jobs);
+        let mut decider = Decider::new(view, router, composer, jobs);
         let cursor = decider.sweep(&sweep)?;
         return decider.batch(segment, cursor);
     }
     if jobs.next_due().is_none_or(|at| at > composer.now_ms) {
         return None;
     }
-    let mut decider = Decider::new(view, router, starting, composer, jobs);
+    let mut decider = Decider::new(view, router, composer, jobs);
     decider.run();
     decider.finish(segment)
 }
@@ -99,7 +112,6 @@ type Candidate = (i64, JobId, Option<u64>);
 struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     view: &'a View,
     router: &'a mut Router,
-    starting: &'a Starting,
     composer: &'a Composer<'a>,
     jobs: &'a SegmentJobs,
     planned: Peekable<I>,
@@ -108,8 +120,6 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     /// Jobs whose fires are being skipped, from the first one on.
     skipped: BTreeMap<JobId, i64>,
     fired: BTreeSet<JobId>,
-    /// The next fire is of a job that has a run on its way: the batch ends before it.
-    blocked: bool,
     last: Option<(i64, JobId)>,
     puts: Vec<(String, Vec<u8>)>,
     bytes: usize,
@@ -121,7 +131,6 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     fn new(
         view: &'a View,
         router: &'a mut Router,
-        starting: &'a Starting,
         composer: &'a Composer<'a>,
         jobs: &'a SegmentJobs,
     ) -> Self {
@@ -129,14 +138,12 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         Self {
             view,
             router,
-            starting,
             composer,
             jobs,
             planned: planned.peekable(),
             later: BTreeSet::new(),
             skipped: BTreeMap::new(),
             fired: BTreeSet::new(),
-            blocked: false,
             last: None,
             puts: Vec::new(),
             bytes: 0,
@@ -169,12 +176,6 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         };
         let due = if from_later { later } else { planned }.is_some_and(|(at, _)| at <= self.composer.now_ms);
         if !due {
-            return None;
-        }
-        let (_, id) = if from_later { later? } else { planned? };
-        let exclusive = self.jobs.get(id).is_some_and(|job| job.overlap != Overlap::Allow);
-        if exclusive && self.starting.by_request(id) {
-            self.blocked = true;
             return None;
         }
         if from_later {
@@ -228,8 +229,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let mut position = None;
         for (id, job) in self.jobs.jobs_from(&sweep.job) {
             let due = job.next_ms().is_some_and(|at| at <= until);
-            self.blocked = due && job.overlap != Overlap::Allow && self.starting.by_request(id);
-            if self.is_full() || self.blocked {
+            if self.is_full() {
                 break;
             }
             let done = if due { self.sweep_job(id, job, until) } else { until };
@@ -239,8 +239,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             }
         }
         let (term, decided) = (self.composer.term.number(), self.jobs.decided()?);
-        let to_the_end = !self.is_full() && !self.blocked;
-        if to_the_end {
+        if !self.is_full() {
             let fire_at = Instant::from_ms(until + 1);
             return Some(Cursor { fire_at, job: String::new(), term, sweep: None });
         }
@@ -360,7 +359,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn finish(mut self, segment: Segment) -> Option<Batch> {
-        let cut = self.is_full() || self.blocked;
+        let cut = self.is_full();
         let (at, id) = self.reach(cut)?;
         for (skipped, first) in std::mem::take(&mut self.skipped) {
             let until = if skipped <= id { at } else { at - 1 };
@@ -383,14 +382,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             txn = txn.put(key, value);
         }
         txn = txn.put(cursor_key, encode(&cursor));
-        Some(Batch {
-            segment,
-            txn,
-            cursor,
-            created: self.created,
-            promised: self.promised,
-            fired: self.fired,
-        })
+        Some(Batch { segment, txn, cursor, created: self.created, promised: self.promised })
     }
 
     /// One record for all that a job missed, under the id of the last of those fires.

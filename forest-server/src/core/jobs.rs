@@ -14,6 +14,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use forest_proto::record::{Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
+use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, Segment, SegmentCount};
 
 use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
@@ -51,6 +52,14 @@ impl Decided {
             Ordering::Greater => cursor,
         });
         swept.max(cursor)
+    }
+}
+
+impl Decided {
+    /// The same position, as a document.
+    pub(crate) fn cursor(&self, term: i64) -> Cursor {
+        let fire_at = Instant::from_ms(self.fire_ms);
+        Cursor { fire_at, job: self.job.clone(), term, sweep: self.sweep.clone() }
     }
 }
 

@@ -7,7 +7,7 @@
 //! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
 //! * [`compose`]: the documents that both write. [`routing`]: which client gets a run.
-//! * [`starting`]: which jobs have a run on its way. [`term`]: what a leader needs in order to write anything.
+//! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
 //! Everything in here is a function of the view, of the instants passed in, and of nothing else: two
@@ -22,7 +22,6 @@ pub(crate) mod jobs;
 pub(crate) mod quarantine;
 pub(crate) mod routing;
 pub(crate) mod runs;
-pub(crate) mod starting;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod view;

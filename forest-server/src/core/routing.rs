@@ -42,8 +42,16 @@ impl Router {
 
     /// How many more runs for the target the group's clients would take.
     pub(crate) fn room(&self, view: &View, group: &GroupName, target: &TargetName) -> usize {
-        let able = view.clients.of_group(group).into_iter().flatten().filter(|(_, client)| client.value.serves(target));
-        able.map(|(id, client)| client.value.allowance().saturating_sub(self.held(view, &(group.clone(), id.clone())))).sum()
+        let able = view
+            .clients
+            .of_group(group)
+            .into_iter()
+            .flatten()
+            .filter(|(_, client)| client.value.serves(target));
+        able.map(|(id, client)| {
+            client.value.allowance().saturating_sub(self.held(view, &(group.clone(), id.clone())))
+        })
+        .sum()
     }
 
     fn held(&self, view: &View, seat: &Seat) -> usize {

@@ -151,7 +151,9 @@ impl Runs {
 
     /// Whether what was written at `revision`, or something newer, is known. Notes that the listing has it.
     pub(crate) fn has_seen(&mut self, id: &RunId, revision: i64, listing: u32) -> bool {
-        let Some(known) = self.all.get_mut(id).filter(|known| known.revision >= revision) else { return false };
+        let Some(known) = self.all.get_mut(id).filter(|known| known.revision >= revision) else {
+            return false;
+        };
         known.listing = listing;
         true
     }

@@ -21,14 +21,13 @@ use super::compose::{Composer, Occasion};
 use super::jobs::PlannedJob;
 use super::routing::Router;
 use super::runs::{Place, Run};
-use super::starting::Starting;
 use super::view::View;
 
 /// What to do about a run.
 #[derive(Debug)]
 pub(crate) enum Step {
     Nothing,
-    /// Look again in a moment: a run of the same job is on its way.
+    /// Look again in a moment: the segment's cursor is still to be written.
     Wait,
     /// Read this key and look again: its document is needed.
     Read(String),
@@ -50,7 +49,6 @@ pub(crate) struct Situation<'a> {
     pub(crate) view: &'a View,
     pub(crate) composer: Composer<'a>,
     pub(crate) gone: &'a Gone,
-    pub(crate) starting: &'a Starting,
     pub(crate) boot: Duration,
 }
 
@@ -86,7 +84,8 @@ impl Situation<'_> {
         deadline_ms.is_some_and(|deadline| deadline < self.composer.now_ms)
     }
 
-    /// A retry that is due becomes a snapshot; that of a deleted or disabled job is cancelled.
+    /// A retry that is due becomes a snapshot; that of a deleted job is cancelled, and that of a disabled one
+    /// unless somebody asked for the run.
     fn of_delayed(&self, router: &mut Router, id: &RunId, run: &Run, segment: Segment, due_ms: i64) -> Step {
         if due_ms > self.composer.now_ms {
             return Step::Nothing;
@@ -104,7 +103,7 @@ impl Situation<'_> {
         let job = self.job(id);
         let txn =
             txn.modified(self.view.keys.job(&delay.job), job.as_ref().map_or(0, |(_, job)| job.revision));
-        match job.and_then(|(_, planned)| planned.job()).filter(Job::is_enabled) {
+        match job.and_then(|(_, planned)| planned.job()).filter(|job| job.is_enabled() || id.is_manual()) {
             Some(job) => self.create(router, txn, &job, occasion),
             None => {
                 let why = "the job was deleted or disabled before this attempt was due";
@@ -221,9 +220,7 @@ impl Situation<'_> {
         let txn =
             self.composer.term.txn().created(key.clone(), run.created).modified(key.clone(), run.revision);
         let txn = txn.absent(self.view.keys.client(&run.group, client));
-        // Nobody is left to take a request to stop away.
-        let txn = txn.delete(self.view.keys.cancel(&run.group, client, id));
-        self.settle(txn, key, execution, Some(Outcome::Lost)).into()
+        self.settle(txn, key, execution, Some(client), Some(Outcome::Lost)).into()
     }
 
     /// A failure that its client could not settle: another attempt, or not.
@@ -231,11 +228,18 @@ impl Situation<'_> {
         let key = self.view.keys.execution(&run.group, client, id);
         let Some(execution) = document::<Execution>(run) else { return Step::Read(key) };
         let txn = self.composer.term.txn().modified(key.clone(), run.revision);
-        self.settle(txn, key, execution, None).into()
+        self.settle(txn, key, execution, client, None).into()
     }
 
-    /// Puts the settled record and, if one may follow, the next attempt.
-    fn settle(&self, txn: Txn, key: String, mut execution: Execution, lost: Option<Outcome>) -> Txn {
+    /// Puts the settled record and, if one may follow and nobody asked for an end, the next attempt.
+    fn settle(
+        &self,
+        txn: Txn,
+        key: String,
+        mut execution: Execution,
+        client: Option<&ClientId>,
+        lost: Option<Outcome>,
+    ) -> Txn {
         let job = self.job(&execution.snapshot.id).and_then(|(_, job)| job.job());
         if execution.started_at.is_none()
             && let Some(job) = &job
@@ -255,16 +259,39 @@ impl Situation<'_> {
         let again = execution.outcome.is_some_and(|outcome| {
             outcome.may_retry(snapshot.id.attempt(), snapshot.max_attempts, snapshot.on_lost)
         });
-        let retry = job.filter(|_| again).map(|job| self.composer.retry(&job, snapshot));
+        let cancel = client.map(|client| self.view.keys.cancel(&snapshot.group, client, &snapshot.id));
+        let cancelled = client.is_some_and(|client| {
+            let seat = (snapshot.group.clone(), client.clone());
+            self.view.cancels.get(&(snapshot.id.clone(), seat)).is_some()
+        });
+        let retry = job.filter(|_| again && !cancelled).map(|job| self.composer.retry(&job, snapshot));
         execution.decided = true;
         let txn = txn.put(key, encode(&execution));
-        match retry {
-            Some((due, delay)) => {
+        match (retry, cancel) {
+            (Some((due, delay)), cancel) => {
+                let txn = cancel.into_iter().fold(txn, Txn::absent);
                 let segment = self.view.jobs.segment_of(&delay.job);
                 txn.put(self.view.keys.delay(segment, due, &delay.run), encode(&delay))
             }
-            None => txn,
+            (None, Some(cancel)) if cancelled => txn.delete(cancel),
+            (None, _) => txn,
         }
+    }
+
+    /// A request to stop a run that has ended, or is elsewhere, is left over.
+    pub(crate) fn of_cancel(&self, id: &(RunId, Seat)) -> Step {
+        let (run, seat) = id;
+        let Some(entry) = self.view.cancels.entry(id) else { return Step::Nothing };
+        let needed = self.view.runs.get(run).is_some_and(|run| match &run.place {
+            Place::Running { client } => *client == seat.1,
+            Place::Ended { state, .. } => !state.decided,
+            _ => false,
+        });
+        if needed {
+            return Step::Nothing;
+        }
+        let key = self.view.keys.cancel(&seat.0, &seat.1, run);
+        self.composer.term.txn().modified(key.clone(), entry.revision).delete(key).into()
     }
 
     /// The next step of what somebody asked for.
@@ -293,10 +320,16 @@ impl Situation<'_> {
             missed_fires: 0,
             params: request.params.clone(),
         };
-        if self.starting.by_any(self.view.jobs.segment_of(&request.job), &request.job) {
-            return Step::Wait;
+        if planned.overlap == Overlap::Allow {
+            return self.create(router, txn, &job, occasion);
         }
-        if planned.overlap != Overlap::Allow && self.view.runs.is_active(&request.job, Some(&request.run)) {
+        // What decides fires of this segment compares the cursor. Writing it here as well keeps a fire that is on
+        // its way, or whose answer was lost, from committing beside this run, and this run beside it.
+        let segment = self.view.jobs.segment_of(&request.job);
+        let Some(decided) = self.view.jobs.segment(segment).decided() else { return Step::Wait };
+        let (cursor, key) = (decided.cursor(self.composer.term.number()), self.view.keys.cursor(segment));
+        let txn = txn.modified(key.clone(), decided.revision).put(key, encode(&cursor));
+        if self.view.runs.is_active(&request.job, Some(&request.run)) {
             let why = "an earlier run of the job was still alive";
             return self.refuse(txn, &job, occasion, Outcome::OverlapSkipped, why);
         }

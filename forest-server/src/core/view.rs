@@ -62,6 +62,8 @@ pub(crate) struct View {
     pub(crate) nodes: Table<NodeId, Node>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
     pub(crate) late: Table<(RunId, Seat), ()>,
+    /// Requests to stop a run, until its client has followed them.
+    pub(crate) cancels: Table<(RunId, Seat), ()>,
     pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
     pub(crate) quarantine: Quarantine,
     pub(crate) touched: Touched,
@@ -83,6 +85,7 @@ impl View {
             nodes: Table::default(),
             requests: Table::default(),
             late: Table::default(),
+            cancels: Table::default(),
             heartbeats: BTreeMap::new(),
             quarantine: Quarantine::default(),
             touched: Touched::default(),
@@ -204,8 +207,11 @@ impl View {
             Key::Delay { .. } | Key::Pending { .. } | Key::Snapshot { .. } | Key::Execution { .. } => {
                 self.put_run(key, kv)?;
             }
+            Key::Cancel { group, client, run } => {
+                self.cancels.put((run, (group, client)), (), revision, listing);
+            }
             // Read by those whom they concern.
-            Key::Meta | Key::Answer { .. } | Key::Cancel { .. } => {}
+            Key::Meta | Key::Answer { .. } => {}
         }
         Ok(())
     }
@@ -309,6 +315,9 @@ impl View {
             Key::Late { group, client, run } => {
                 self.late.remove(&(run, (group, client)), revision);
             }
+            Key::Cancel { group, client, run } => {
+                self.cancels.remove(&(run, (group, client)), revision);
+            }
             Key::Delay { run, .. } => {
                 self.runs.remove(&run, revision, |at| matches!(at, Place::Delayed { .. }))
             }
@@ -331,7 +340,7 @@ impl View {
             }
             // Cursors and generations are never deleted by us. What is planned stays guarded by the revision
             // that is known, so a deleted one stops its segment until it is written again.
-            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } | Key::Cancel { .. } => {}
+            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } => {}
         }
     }
 
@@ -364,6 +373,9 @@ impl View {
         }
         for id in self.late.stale(listing, revision) {
             self.late.remove(&id, deleted);
+        }
+        for id in self.cancels.stale(listing, revision) {
+            self.cancels.remove(&id, deleted);
         }
         for run in self.runs.stale(listing, revision) {
             if let Some(known) = self.runs.get(&run) {

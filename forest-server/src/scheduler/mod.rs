@@ -78,6 +78,7 @@ enum Role {
 enum Subject {
     Run(RunId),
     Request((Segment, RequestKey)),
+    Cancel((RunId, Seat)),
 }
 
 /// What came back from etcd.

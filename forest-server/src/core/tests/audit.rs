@@ -32,6 +32,7 @@ pub(super) enum Promise {
     RetryHasReason,
     /// Runs are made of the job as it is.
     NoOldVersion,
+    /// It may stay where it is, when a request is consumed.
     CursorAdvances,
     /// Nothing is created in the name of an earlier term.
     OneTerm,

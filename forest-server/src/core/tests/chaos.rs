@@ -145,9 +145,7 @@ impl Story {
         let behind = if self.rng.u8(..4) == 0 { self.rng.usize(..4) } else { usize::MAX };
         self.leader.see(&self.world, behind);
         for segment in self.world.segments.all() {
-            self.leader.starting.dispatched(segment);
             let Some(batch) = self.leader.decide(&self.world, segment) else { continue };
-            self.leader.starting.dispatch(segment, batch.fired.clone());
             if self.rng.u8(..8) == 0 {
                 // The answer is lost. Its jobs stay under way until the segment is decided again.
                 if self.rng.bool() {
@@ -159,7 +157,6 @@ impl Story {
                 continue;
             }
             let outcome = self.world.commit(&batch.txn);
-            self.leader.starting.dispatched(segment);
             self.leader.answered(batch, &outcome);
         }
         self.steps();
@@ -169,25 +166,28 @@ impl Story {
         for request in self.world.requests() {
             let Step::Commit(planned) = self.leader.look_at_request(&self.world, &request) else { continue };
             self.leader.release(&planned);
-            self.world.commit(&planned.txn);
-            // Nothing else is decided about its job before it is certain what became of it.
-            self.leader.catch_up(&self.world);
+            self.send(planned.txn);
         }
         self.leader.view.runs.mark_all();
         while let Some(run) = self.leader.view.runs.next_marked() {
             let Some(planned) = self.leader.plan(&self.world, &run) else { continue };
             self.leader.release(&planned);
-            match self.rng.u8(..8) {
-                0 => self.under_way.push(planned.txn),
-                1 => {
-                    self.world.commit(&planned.txn);
-                    self.under_way.push(planned.txn);
-                }
-                _ => drop(self.world.commit(&planned.txn)),
-            }
+            self.send(planned.txn);
             if self.rng.bool() {
                 self.leader.catch_up(&self.world);
             }
+        }
+    }
+
+    /// It arrives, or it comes late, or it comes twice.
+    fn send(&mut self, txn: Txn) {
+        match self.rng.u8(..8) {
+            0 => self.under_way.push(txn),
+            1 => {
+                self.world.commit(&txn);
+                self.under_way.push(txn);
+            }
+            _ => drop(self.world.commit(&txn)),
         }
     }
 

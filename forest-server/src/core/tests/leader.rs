@@ -8,7 +8,6 @@ use super::{CLIENT_TTL, LOST_GRACE};
 use crate::core::compose::Composer;
 use crate::core::dispatch::{self, Batch};
 use crate::core::routing::Router;
-use crate::core::starting::Starting;
 use crate::core::steps::{Gone, Planned, Situation, Step};
 use crate::core::term::Term;
 use crate::core::view::View;
@@ -20,7 +19,6 @@ pub(super) struct Leader {
     pub(super) term: Term,
     pub(super) view: View,
     pub(super) router: Router,
-    pub(super) starting: Starting,
     pub(super) gone: Gone,
 }
 
@@ -61,7 +59,7 @@ impl Leader {
         let stopped = world.boot + CLIENT_TTL + LOST_GRACE;
         let gone = absent.map(|seat| (seat.clone(), stopped)).collect();
         let term = Term::new(number, NodeId::new("node").unwrap(), &world.keys);
-        Self { term, view, router: Router::default(), starting: Starting::default(), gone }
+        Self { term, view, router: Router::default(), gone }
     }
 
     /// A leader with one job segment, and its cursor at the start of the story.
@@ -99,7 +97,7 @@ impl Leader {
     pub(super) fn decide(&mut self, world: &World, segment: Segment) -> Option<Batch> {
         let composer = Self::composer(&self.term, world);
         dispatch::first_cursor(&self.view, &composer, segment)
-            .or_else(|| dispatch::decide(&self.view, &mut self.router, &self.starting, &composer, segment))
+            .or_else(|| dispatch::decide(&self.view, &mut self.router, &composer, segment))
     }
 
     /// The batch of the only segment.
@@ -144,15 +142,13 @@ impl Leader {
 
     pub(super) fn look(&mut self, world: &World, run: &RunId) -> Step {
         let (composer, boot) = (Self::composer(&self.term, world), world.boot);
-        let situation =
-            Situation { view: &self.view, composer, gone: &self.gone, starting: &self.starting, boot };
+        let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
         situation.of_run(&mut self.router, run)
     }
 
     pub(super) fn look_at_request(&mut self, world: &World, request: &(Segment, RequestKey)) -> Step {
         let (composer, boot) = (Self::composer(&self.term, world), world.boot);
-        let situation =
-            Situation { view: &self.view, composer, gone: &self.gone, starting: &self.starting, boot };
+        let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
         situation.of_request(&mut self.router, request)
     }
 

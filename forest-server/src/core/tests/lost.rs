@@ -211,6 +211,34 @@ fn the_client_of_a_running_run_is_asked_to_stop_it() {
 }
 
 #[test]
+fn a_run_that_somebody_asked_to_stop_is_not_tried_again() {
+    let (mut world, mut leader) = running(&retrying(3));
+    world.ask_cancel(&run());
+    leader.settle(&mut world);
+    let key = world.keys.cancel(&group(), &seat("c-1").1, &run());
+    assert!(world.etcd.get(&key).is_some());
+    // The client had failed before it heard of it.
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+    leader.settle(&mut world);
+    assert!(world.delayed().is_empty(), "no further attempt");
+    assert!(world.etcd.get(&key).is_none(), "the request to stop goes with it");
+    world.audit.assert_kept();
+}
+
+#[test]
+fn a_leader_that_has_not_heard_of_a_request_to_stop_does_not_try_again_either() {
+    let (mut world, mut leader) = running(&retrying(3));
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+    leader.catch_up(&world);
+    let settling = leader.txn_of(&world, &run());
+    let key = world.keys.cancel(&group(), &seat("c-1").1, &run());
+    world.commit(&forest_etcd::Txn::new().put(key, "now"));
+    assert!(matches!(world.commit(&settling), forest_etcd::Outcome::Refused { .. }));
+    leader.settle(&mut world);
+    assert!(world.delayed().is_empty());
+}
+
+#[test]
 fn with_a_lost_run_the_request_to_stop_it_goes() {
     let (mut world, mut leader) = running(&once());
     world.ask_cancel(&run());

@@ -7,7 +7,7 @@ use forest_proto::{Key, RunId};
 
 use super::leader::Leader;
 use super::world::World;
-use super::{MINUTE, SECOND, START, forbidding, id, job};
+use super::{MINUTE, SECOND, START, forbidding, job};
 use crate::core::steps::Step;
 
 fn minutely() -> Job {
@@ -121,55 +121,55 @@ fn a_run_that_somebody_asks_for_is_skipped_beside_another() {
     world.audit.assert_kept();
 }
 
-#[test]
-fn dispatch_stops_before_a_job_whose_request_is_under_way() {
-    let (mut world, mut leader) = with(&minutely());
-    world.save(&job("0-before", "0 * * * * *"));
-    world.save(&job("b-after", "0 * * * * *"));
-    leader.catch_up(&world);
-    world.pass(MINUTE);
-    leader.starting.request(&id("a"));
-    let batch = leader.batch(&world).unwrap();
-    assert_eq!((batch.cursor.job.as_str(), batch.created.len()), ("0-before", 1));
-    let outcome = world.commit(&batch.txn);
-    leader.answered(batch, &outcome);
-    assert!(leader.batch(&world).is_none(), "it is first in line");
-    leader.starting.requested(&id("a"));
-    leader.dispatch(&mut world);
-    assert_eq!(world.given().len(), 3);
-    world.audit.assert_kept();
-}
-
-#[test]
-fn a_request_waits_while_a_fire_of_its_job_is_under_way() {
-    let (mut world, mut leader) = with(&minutely());
-    world.pass(MINUTE);
-    let asked = world.ask_run("a");
-    leader.catch_up(&world);
-    let batch = leader.batch(&world).unwrap();
-    leader.starting.dispatch(batch.segment, batch.fired.clone());
+/// The transaction of the only request.
+fn txn_of_request(world: &World, leader: &mut Leader) -> forest_etcd::Txn {
     let request = world.requests().pop().unwrap();
-    assert!(matches!(leader.look_at_request(&world, &request), Step::Wait));
-    let outcome = world.commit(&batch.txn);
-    leader.starting.dispatched(batch.segment);
-    leader.answered(batch, &outcome);
-    // On what was written, although the view has not heard of it.
-    assert!(matches!(leader.look_at_request(&world, &request), Step::Commit(_)));
-    leader.settle(&mut world);
-    assert!(is_skipped(&world, &asked));
+    match leader.look_at_request(world, &request) {
+        Step::Commit(planned) => planned.txn,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_fire_and_a_request_that_are_under_way_together_do_not_both_commit() {
+    for fire_first in [true, false] {
+        let (mut world, mut leader) = with(&minutely());
+        world.pass(MINUTE);
+        world.ask_run("a");
+        leader.catch_up(&world);
+        let (batch, asked) = (leader.batch(&world).unwrap(), txn_of_request(&world, &mut leader));
+        let order = if fire_first { [&batch.txn, &asked] } else { [&asked, &batch.txn] };
+        let applied = order.map(|txn| matches!(world.commit(txn), forest_etcd::Outcome::Applied { .. }));
+        assert_eq!(applied, [true, false], "fire first: {fire_first}");
+        leader.catch_up(&world);
+        leader.dispatch(&mut world);
+        leader.settle(&mut world);
+        assert_eq!(world.given().len(), 1);
+        world.audit.assert_kept();
+    }
+}
+
+#[test]
+fn a_fire_that_comes_late_does_not_commit_beside_a_run_that_was_asked_for() {
+    let (mut world, mut leader) = with(&minutely());
+    world.pass(MINUTE);
+    leader.catch_up(&world);
+    let late = leader.batch(&world).unwrap().txn;
+    // Its answer was lost, and reading the cursor again showed nothing.
+    world.ask_run("a");
+    leader.catch_up(&world);
+    let asked = txn_of_request(&world, &mut leader);
+    assert!(matches!(world.commit(&asked), forest_etcd::Outcome::Applied { .. }));
+    assert!(matches!(world.commit(&late), forest_etcd::Outcome::Refused { .. }));
     world.audit.assert_kept();
 }
 
 #[test]
-fn two_requests_for_one_job_do_not_start_together() {
+fn of_two_requests_for_one_job_one_runs() {
     let (mut world, mut leader) = with(&minutely());
     let asked = [world.ask_run("a"), world.ask_run("a")];
     leader.catch_up(&world);
-    leader.starting.request(&id("a"));
-    for request in world.requests() {
-        assert!(matches!(leader.look_at_request(&world, &request), Step::Wait), "one is under way");
-    }
-    leader.starting.requested(&id("a"));
+    leader.settle(&mut world);
     leader.settle(&mut world);
     assert_eq!(asked.iter().filter(|run| is_skipped(&world, run)).count(), 1);
     world.audit.assert_kept();

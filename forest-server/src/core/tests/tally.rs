@@ -123,7 +123,7 @@ impl Tally {
         };
         let mut broken = Vec::new();
         let (from, to) = (position(&before), position(cursor));
-        if to <= from || cursor.fire_at.as_ms() > now_ms {
+        if to < from || cursor.fire_at.as_ms() > now_ms {
             broken.push((Promise::CursorAdvances, format!("{segment}: {from:?} to {to:?} at {now_ms}")));
         }
         for (id, known) in jobs {

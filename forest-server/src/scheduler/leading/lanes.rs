@@ -8,7 +8,7 @@ use std::time::Duration;
 use forest_etcd::{Error, KeyValue, Outcome};
 use forest_proto::Segment;
 
-use super::{AFTER_ERROR, Duties, Leading};
+use super::{AFTER_ERROR, Duties, Leading, Subject};
 use crate::core::compose::Composer;
 use crate::core::dispatch::{self, Batch};
 use crate::core::view::{Now, View};
@@ -37,7 +37,6 @@ pub(super) enum Lane {
 
 impl Leading {
     pub(super) fn dispatch(&mut self, view: &View, now: Now, duties: &mut Duties) {
-        let composer = Composer { term: &self.term, defaults: &self.defaults, now_ms: now.wall_ms };
         for segment in view.jobs.segments() {
             match self.lanes[segment.index()] {
                 Lane::Behind { revision } if view.revision() >= revision => {}
@@ -51,18 +50,42 @@ impl Leading {
                 _ => continue,
             }
             self.lanes[segment.index()] = Lane::Ready;
-            self.starting.dispatched(segment);
+            if self.gives_way(segment) {
+                continue;
+            }
+            let composer = Composer { term: &self.term, defaults: &self.defaults, now_ms: now.wall_ms };
             let batch = dispatch::first_cursor(view, &composer, segment)
-                .or_else(|| dispatch::decide(view, &mut self.router, &self.starting, &composer, segment));
+                .or_else(|| dispatch::decide(view, &mut self.router, &composer, segment))
+                .or_else(|| dispatch::refresh(view, &composer, segment));
             if let Some(batch) = batch {
                 if view.jobs.segment(segment).decided().is_none() && !view.jobs.segment(segment).is_empty() {
                     tracing::error!(%segment, "the cursor is missing although there are jobs: starting at now");
                 }
-                self.starting.dispatch(segment, batch.fired.clone());
                 self.lanes[segment.index()] = Lane::InFlight;
                 duties.batches.push(batch);
             }
         }
+    }
+
+    /// Whether a request that moves the cursor goes first. Lane and requests take turns.
+    fn gives_way(&mut self, segment: Segment) -> bool {
+        if self.requesting.contains_key(&segment) {
+            return true;
+        }
+        let waiting = self.deferred.iter().any(|subject| is_of(subject, segment));
+        if !waiting || self.gave_way.remove(&segment) {
+            return false;
+        }
+        self.gave_way.insert(segment);
+        let theirs: Vec<_> = self.deferred.extract_if(.., |subject| is_of(subject, segment)).collect();
+        self.requests.extend(theirs);
+        true
+    }
+
+    /// Whether a request that moves the cursor may go now: only while nothing else does.
+    pub(super) fn may_request(&self, segment: Segment) -> bool {
+        let idle = matches!(self.lanes[segment.index()], Lane::Ready | Lane::Paused { .. });
+        idle && !self.requesting.contains_key(&segment)
     }
 
     /// Takes the answer to a dispatch; says whether the cursor has to be read again.
@@ -118,8 +141,11 @@ impl Leading {
     }
 }
 
+fn is_of(subject: &Subject, segment: Segment) -> bool {
+    matches!(subject, Subject::Request((of, _)) if *of == segment)
+}
+
 /// What was found in place of what was expected will come to the view.
 fn behind<'a>(found: impl Iterator<Item = &'a KeyValue>) -> Lane {
     Lane::Behind { revision: found.map(|kv| kv.mod_revision).max().unwrap_or(0) }
 }
-

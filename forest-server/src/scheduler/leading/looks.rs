@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use forest_etcd::{Error, KeyValue, Outcome};
-use forest_proto::{GroupName, JobId, RunId};
+use forest_proto::record::{Overlap, RequestKind};
+use forest_proto::{GroupName, RunId, Segment};
 
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
 use crate::core::clients::Seat;
@@ -41,8 +42,11 @@ impl Leading {
         if let Some(seat) = promised {
             self.router.release(&seat);
         }
-        if let Some(job) = self.busy.remove(&subject).flatten() {
-            self.starting.requested(&job);
+        self.busy.remove(&subject);
+        if let Subject::Request((segment, _)) = &subject
+            && self.requesting.get(segment) == Some(&subject)
+        {
+            self.requesting.remove(segment);
         }
         self.mark(view, subject);
     }
@@ -50,7 +54,7 @@ impl Leading {
     fn mark(&mut self, view: &mut View, subject: Subject) {
         match subject {
             Subject::Run(run) => view.runs.mark(&run),
-            Subject::Request(_) => {
+            Subject::Request(_) | Subject::Cancel(_) => {
                 self.requests.insert(subject);
             }
         }
@@ -92,7 +96,7 @@ impl Leading {
             .map(|(_, run)| run.clone())
             .collect();
         due.iter()
-            .filter(|run| !self.busy.contains_key(&Subject::Run((*run).clone())))
+            .filter(|run| !self.busy.contains(&Subject::Run((*run).clone())))
             .for_each(|run| view.runs.mark(run));
         let stopped: Vec<_> =
             self.gone.iter().filter(|(_, at)| **at <= now.boot).map(|(seat, _)| seat.clone()).collect();
@@ -111,6 +115,7 @@ impl Leading {
             self.next_scan = now.boot + SCAN_EVERY;
             view.runs.mark_all();
             self.requests.extend(view.requests.iter().map(|(id, _)| Subject::Request(id.clone())));
+            self.requests.extend(view.cancels.iter().map(|(id, ())| Subject::Cancel(id.clone())));
         }
     }
 
@@ -122,25 +127,30 @@ impl Leading {
             while batch.len() < STEPS_PER_BATCH && looks < LOOKS {
                 let Some(subject) = self.next_subject(view) else { break };
                 looks += 1;
-                if self.busy.contains_key(&subject) {
+                if self.busy.contains(&subject) {
+                    continue;
+                }
+                if moves_cursor(view, &subject).is_some_and(|segment| !self.may_request(segment)) {
+                    self.deferred.insert(subject);
                     continue;
                 }
                 match self.look(view, &subject, now) {
                     Step::Nothing => {}
                     Step::Wait => {
                         self.again.insert((now.boot + STEP_AGAIN, subject.clone()));
-                        self.busy.insert(subject, None);
+                        self.busy.insert(subject);
                     }
                     Step::Read(key) => {
                         if let Subject::Run(run) = &subject {
                             duties.reads.push((run.clone(), key));
-                            self.busy.insert(subject, None);
+                            self.busy.insert(subject);
                         }
                     }
                     Step::Commit(planned) => {
-                        let starts = self.job_started_by(view, &subject);
-                        starts.iter().for_each(|job| self.starting.request(job));
-                        self.busy.insert(subject.clone(), starts);
+                        if let Some(segment) = moves_cursor(view, &subject) {
+                            self.requesting.insert(segment, subject.clone());
+                        }
+                        self.busy.insert(subject.clone());
                         batch.push((subject, planned.promised, planned.txn));
                     }
                 }
@@ -153,25 +163,17 @@ impl Leading {
         }
     }
 
-    /// A retry is the continuation of a run that counts as alive; a request starts something new.
-    fn job_started_by(&self, view: &View, subject: &Subject) -> Option<JobId> {
-        match subject {
-            Subject::Request(id) => view.requests.get(id).map(|request| request.job.clone()),
-            Subject::Run(_) => None,
-        }
-    }
-
     fn next_subject(&mut self, view: &mut View) -> Option<Subject> {
         self.requests.pop_first().or_else(|| view.runs.next_marked().map(Subject::Run))
     }
 
     fn look(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
         let composer = Composer { term: &self.term, defaults: &self.defaults, now_ms: now.wall_ms };
-        let situation =
-            Situation { view, composer, gone: &self.gone, starting: &self.starting, boot: now.boot };
+        let situation = Situation { view, composer, gone: &self.gone, boot: now.boot };
         match subject {
             Subject::Run(run) => situation.of_run(&mut self.router, run),
             Subject::Request(request) => situation.of_request(&mut self.router, request),
+            Subject::Cancel(cancel) => situation.of_cancel(cancel),
         }
     }
 
@@ -204,7 +206,7 @@ impl Leading {
         let mut oldest = Vec::new();
         for (target, runs) in view.runs.parked(group) {
             let room = self.router.room(view, group, target).min(PARKED_LOOKS);
-            let waiting = runs.iter().filter(|run| !self.busy.contains_key(&Subject::Run((*run).clone())));
+            let waiting = runs.iter().filter(|run| !self.busy.contains(&Subject::Run((*run).clone())));
             oldest.extend(waiting.take(room).cloned());
         }
         oldest.iter().for_each(|run| view.runs.mark(run));
@@ -228,12 +230,12 @@ impl Leading {
         now: Now,
     ) {
         match result {
-            Ok(Some(kv)) => {
+            Ok(Some(kv)) if view.runs.get(&run).is_some_and(|known| known.revision == kv.mod_revision) => {
                 view.runs.set_value(&run, kv.mod_revision, kv.value);
                 self.finish(view, Subject::Run(run), None);
             }
-            // Gone meanwhile, or etcd is away: look again when the view knows more.
-            Ok(None) | Err(_) => {
+            // Changed or gone meanwhile, or etcd is away: look again when the view knows more.
+            Ok(_) | Err(_) => {
                 self.again.insert((now.boot + STEP_AGAIN, Subject::Run(run)));
             }
         }
@@ -253,6 +255,14 @@ fn pause_after(subject: &Subject, result: Result<Outcome, Error>) -> Duration {
         }
         Ok(_) => STEP_AGAIN,
     }
+}
+
+/// The segment whose cursor a request moves: that for a run of a job whose runs must not overlap.
+fn moves_cursor(view: &View, subject: &Subject) -> Option<Segment> {
+    let Subject::Request(id) = subject else { return None };
+    let request = view.requests.get(id).filter(|request| request.kind == RequestKind::Run)?;
+    let exclusive = view.jobs.get(&request.job).is_some_and(|job| job.overlap != Overlap::Allow);
+    exclusive.then(|| view.jobs.segment_of(&request.job))
 }
 
 fn mark_queued(view: &mut View, seat: &Seat) {

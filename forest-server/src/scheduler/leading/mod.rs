@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use forest_etcd::{Store, Txn};
-use forest_proto::{JobId, RunId, Segment};
+use forest_proto::{RunId, Segment};
 use tokio::task::JoinSet;
 
 use super::settled::Handout;
@@ -22,7 +22,6 @@ use crate::core::clients::Seat;
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::routing::Router;
-use crate::core::starting::Starting;
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
@@ -40,14 +39,20 @@ pub(super) struct Leading {
     router: Router,
     lanes: Vec<Lane>,
     gone: Gone,
-    starting: Starting,
+    /// Segments with a request in flight that moves the cursor, which their lane must not do beside it.
+    requesting: BTreeMap<Segment, Subject>,
+    /// Such requests that wait for their lane.
+    deferred: BTreeSet<Subject>,
+    /// Lanes that gave way to a request: the next turn is theirs.
+    gave_way: BTreeSet<Segment>,
     lost_grace: Duration,
     pub(super) settled: Handout,
     /// Whether the view is as new as the term, and everything in it was marked.
     ready: bool,
     steps_in_flight: usize,
-    /// What has a transaction in flight or a pause, and the job that it may start.
-    busy: BTreeMap<Subject, Option<JobId>>,
+    /// What has a transaction in flight, or a pause.
+    busy: BTreeSet<Subject>,
+    /// Requests, and what is not a run, to look at.
     requests: BTreeSet<Subject>,
     /// Committed, but not in the view yet.
     awaited: BTreeMap<(i64, Subject), Option<Seat>>,
@@ -74,12 +79,14 @@ impl Leading {
             router: Router::default(),
             lanes: vec![Lane::Ready; config.segments.get()],
             gone: Gone::new(),
-            starting: Starting::default(),
+            requesting: BTreeMap::new(),
+            deferred: BTreeSet::new(),
+            gave_way: BTreeSet::new(),
             lost_grace: config.lost_grace,
             settled: Handout::default(),
             ready: false,
             steps_in_flight: 0,
-            busy: BTreeMap::new(),
+            busy: BTreeSet::new(),
             requests: BTreeSet::new(),
             awaited: BTreeMap::new(),
             again: BTreeSet::new(),
@@ -142,7 +149,10 @@ impl Leading {
         let until_wall = |at: i64| Duration::from_millis(u64::try_from(at - now.wall_ms).unwrap_or(0));
         let until_boot = |at: &Duration| at.saturating_sub(now.boot);
         let fires = view.jobs.segments().filter_map(|segment| match self.lanes[segment.index()] {
-            Lane::Ready if !held => view.jobs.segment(segment).next_due().map(until_wall),
+            // What is due already waits for something else, whose end is an event.
+            Lane::Ready if !held => {
+                view.jobs.segment(segment).next_due().map(until_wall).filter(|wait| !wait.is_zero())
+            }
             Lane::Paused { until } | Lane::Unclear { until } => Some(until_boot(&until)),
             _ => None,
         });
@@ -152,7 +162,6 @@ impl Leading {
         fires.chain(delay).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
     }
 }
-
 
 impl Duties {
     /// Sends everything, each as a task whose answer comes back.

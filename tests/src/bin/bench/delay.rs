@@ -35,6 +35,7 @@ struct Load {
     jobs: Vec<JobId>,
     /// What etcd did meanwhile, warm-up included.
     counted: EtcdCounters,
+    used: String,
 }
 
 pub(crate) async fn measure(options: &Options, report: &mut Report) -> anyhow::Result<()> {
@@ -49,7 +50,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> anyhow::R
     let mut loads = Vec::new();
     for rate in &options.rates {
         for (name, spread) in [("spread", true), ("burst", false)] {
-            loads.push(run(options, &ground, name, *rate, spread).await?);
+            loads.push(run(options, &ground, &workers, name, *rate, spread).await?);
         }
     }
     let mut starts = Vec::new();
@@ -69,6 +70,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> anyhow::R
 async fn run(
     options: &Options,
     ground: &Ground,
+    workers: &[WorkerProcess],
     name: &'static str,
     rate: usize,
     spread: bool,
@@ -85,13 +87,15 @@ async fn run(
     }
     let jobs: Vec<JobId> = documents.iter().map(|(id, _)| id.clone()).collect();
     ground.write(documents.into_iter().map(|(id, document)| (id, Some(document)))).await?;
-    let before = ground.counters().await?;
+    let mut processes = ground.processes();
+    workers.iter().for_each(|worker| processes.add("workers", worker.pid()));
+    let (before, used) = (ground.counters().await?, processes.seconds());
     let from_ms = first_ms + WARM_UP_MS;
     let to_ms = from_ms + i64::try_from(options.delay_seconds)? * 1_000;
     sleep_until(to_ms + COOL_DOWN_MS).await;
-    let counted = ground.counters().await?.since(before);
+    let (counted, used) = (ground.counters().await?.since(before), processes.used_since(&used));
     ground.write(jobs.iter().map(|id| (id.clone(), None))).await?;
-    Ok(Load { name, rate, from_ms, to_ms, jobs, counted })
+    Ok(Load { name, rate, from_ms, to_ms, jobs, counted, used })
 }
 
 /// The parts of the way from fire to start, in milliseconds.
@@ -144,11 +148,12 @@ fn tell(report: &mut Report, load: &Load, stages: &Stages, yardstick: Option<&Sa
     report.figure("c", format!("{what}, p99"), delays.percentile(99), "ms");
     let stage = |sample: &Sample| format!("{:.0}/{:.0}", sample.percentile(50), sample.percentile(99));
     report.note(format!(
-        "p50/p99 in ms: fire to decided {}, to seen by the client {}, to claimed and started {}; {}",
+        "p50/p99 in ms: fire to decided {}, to seen by the client {}, to claimed and started {}; {}; {}",
         stage(&stages.decided),
         stage(&stages.seen),
         stage(&stages.claimed),
-        load.counted.text()
+        load.counted.text(),
+        load.used
     ));
     let Some(yardstick) = yardstick else { return };
     let multiple = delays.percentile(99) / yardstick.percentile(99);
