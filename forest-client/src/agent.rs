@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forest_etcd::Txn;
 use forest_proto::{ClientId, RunId};
 use futures_util::future::BoxFuture;
 use tokio::task::{JoinError, JoinSet};
@@ -232,35 +231,16 @@ impl Agent {
     }
 
     fn forget(&mut self, run: &RunId) {
-        if let Some(live) = self.runs.remove(run).filter(|live| live.cancel_seen) {
-            self.remove_cancel(&live.client, run);
-        }
+        self.runs.remove(run);
     }
 
+    /// Of a run that has ended nothing is left to stop. The key is then the leader's: if the run failed, it says
+    /// that there is to be no further attempt.
     fn cancel(&mut self, run: &RunId) {
-        let Phase::Serving(serving) = &self.phase else { return };
-        match self.runs.get_mut(run) {
-            Some(live) => {
-                live.cancel_seen = true;
-                live.stop.stop(StopReason::Requested);
-            }
-            // It has ended: there is nothing left to stop.
-            None => {
-                let client = serving.registration.client.clone();
-                self.remove_cancel(&client, run);
-            }
+        if let Some(live) = self.runs.get_mut(run) {
+            live.cancel_seen = true;
+            live.stop.stop(StopReason::Requested);
         }
-    }
-
-    /// Once: a key that stays is shown again by the next listing.
-    fn remove_cancel(&mut self, client: &ClientId, run: &RunId) {
-        let txn = Txn::new().delete(self.cluster.keys.cancel(&self.cluster.group, client, run));
-        let batcher = self.cluster.batcher.clone();
-        self.chores.spawn(async move {
-            if let Err(error) = batcher.submit(txn).await {
-                tracing::debug!(%error, "a request to stop a run that has ended was not removed");
-            }
-        });
     }
 
     /// The registration may be gone, and with it the right to run anything that was claimed under it.

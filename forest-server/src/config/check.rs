@@ -44,7 +44,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
     let lease_ttl = checker.whole_seconds("lease_ttl", lease_ttl);
     let time_zone = checker.time_zone();
     let segments = checker.parsed("segments", |text| {
-        text.parse().ok().and_then(SegmentCount::new).ok_or("must be a number from 1 to 128")
+        text.parse().ok().and_then(SegmentCount::new).ok_or("must be a number from 1 to 64")
     });
     let misfire_threshold = checker.misfire_threshold(lease_ttl);
     let lost_grace = checker.duration("lost_grace", Duration::ZERO, HOUR);

@@ -143,7 +143,7 @@ pub(super) const FIELDS: &[Field] = &[
         "segments",
         "FOREST_SEGMENTS",
         Some("16"),
-        "Parts into which a new cluster divides its jobs, 1 to 128; an existing cluster keeps its own",
+        "Parts into which a new cluster divides its jobs, 1 to 64; an existing cluster keeps its own",
     ),
     field(
         "misfire_threshold",

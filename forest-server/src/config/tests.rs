@@ -146,7 +146,7 @@ fn all_problems_are_reported_at_once_with_their_sources() {
         "lease_tll (file /",
         "did you mean lease_ttl?",
         "time_zone (file /",
-        "segments (environment FOREST_SEGMENTS): must be a number from 1 to 128",
+        "segments (environment FOREST_SEGMENTS): must be a number from 1 to 64",
         "listen (flag --listen): must be address:port",
         "log_format (flag --log-format): must be json or text",
         "db_url: is required",
@@ -165,7 +165,7 @@ fn each_rule_refuses_what_breaks_it() {
     check("--lease-ttl 5", "lease_ttl", "is no duration");
     check("--misfire-threshold 6s", "misfire_threshold", "lease_ttl + 2s = 7s");
     check("--lease-ttl 9s", "misfire_threshold (default)", "lower lease_ttl");
-    check("--segments 0", "segments", "1 to 128");
+    check("--segments 0", "segments", "1 to 64");
     check("--key-root forest", "key_root", "");
     check("--node-name a/b", "node_name", "may contain only");
     check("--node-name aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "node_name", "at most 48");

@@ -24,7 +24,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 pub(crate) use entry::Entry;
-pub(crate) use query::{Count, Filter, Page, PageToken};
+#[cfg(test)]
+pub(crate) use query::Count;
+pub(crate) use query::{Filter, Page, PageToken};
 pub(crate) use row::Row;
 pub(crate) use upsert::Saved;
 pub(crate) use url::DbUrl;
@@ -129,6 +131,7 @@ impl History {
     }
 
     /// How many rows pass the filter, counted up to a bound.
+    #[cfg(test)]
     pub(crate) async fn count(&self, filter: &Filter) -> Result<Count, StoreError> {
         let found = on_backend!(self, backend => backend.number(query::count(backend, filter)).await)?;
         Ok(Count::of(found))

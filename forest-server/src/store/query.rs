@@ -16,6 +16,7 @@ use super::statement::{Arg, Dialect, Statement, TABLE};
 pub(super) const MAX_PAGE: usize = 200;
 
 /// Nobody counts further.
+#[cfg(test)]
 const MAX_COUNT: i64 = 10_000;
 
 /// Which rows. Texts must be equal; an absent one matches all.
@@ -84,6 +85,7 @@ impl Page {
 }
 
 /// How many rows there are.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) rows: u64,
@@ -91,6 +93,7 @@ pub(crate) struct Count {
     pub(crate) and_more: bool,
 }
 
+#[cfg(test)]
 impl Count {
     pub(super) fn of(found: i64) -> Self {
         Self { rows: u64::try_from(found.min(MAX_COUNT)).unwrap_or(0), and_more: found > MAX_COUNT }
@@ -125,6 +128,7 @@ pub(super) fn get<D: Dialect>(_: &D, id: &str) -> Statement<'static> {
     }
 }
 
+#[cfg(test)]
 pub(super) fn count<D: Dialect>(_: &D, filter: &Filter) -> Statement<'static> {
     let mut statement =
         Statement { sql: format!("{} COUNT(*) FROM (SELECT 1 FROM {TABLE}", D::SELECT), args: Vec::new() };
