@@ -17,7 +17,10 @@ use crate::txn::{self, Guard, MAX_OPS, Op, Outcome, Txn};
 use crate::{EtcdConfig, KeyRange, KeyValue};
 
 /// Largest page of a listing, in keys.
-pub const MAX_PAGE: usize = 1_000;
+pub const MAX_PAGE: usize = 20_000;
+/// A listing's pages grow up to about so many bytes: etcd looks at the whole rest of the range for every page, so
+/// many small pages of a large range cost it the square of its size.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// How often a listing starts again because its revision was compacted while it was read.
 const LIST_ATTEMPTS: u32 = 3;
 
@@ -166,7 +169,7 @@ impl Store {
             let cause = format!("a transaction of {} operations; {MAX_OPS} are allowed", txn.width());
             return Err(Error::TooLarge { cause });
         }
-        match self.send(request(txn)).await {
+        match self.send(|| request(txn)).await {
             Ok(answer) => Ok(self.outcome(txn, &answer, revision_of(answer.header()))),
             Err(failure) => settle(failure),
         }
@@ -188,8 +191,11 @@ impl Store {
         if let [txn] = txns {
             return vec![self.commit_one(txn).await];
         }
-        let nested: Vec<TxnOp> = txns.iter().map(|txn| TxnOp::txn(request(txn))).collect();
-        let failure = match self.send(etcd_client::Txn::new().and_then(nested)).await {
+        let nested = || {
+            let nested: Vec<TxnOp> = txns.iter().map(|txn| TxnOp::txn(request(txn))).collect();
+            etcd_client::Txn::new().and_then(nested)
+        };
+        let failure = match self.send(nested).await {
             Ok(answer) => return self.nested_outcomes(txns, &answer),
             Err(failure) => failure,
         };
@@ -211,9 +217,9 @@ impl Store {
         }
     }
 
-    async fn send(&self, request: etcd_client::Txn) -> Result<TxnResponse, Failure> {
+    async fn send(&self, request: impl Fn() -> etcd_client::Txn) -> Result<TxnResponse, Failure> {
         let call = self.connection.call(|| {
-            let (mut kv, request) = (self.connection.kv.clone(), request.clone());
+            let (mut kv, request) = (self.connection.kv.clone(), request());
             async move { kv.txn(request).await }
         });
         call.await
@@ -318,6 +324,10 @@ impl Pager {
         };
         if self.revision == 0 {
             self.revision = revision_of(answer.header());
+        }
+        let bytes: usize = answer.kvs().iter().map(|kv| kv.key().len() + kv.value().len()).sum();
+        if bytes < PAGE_BYTES / 4 {
+            self.limit = (self.limit * 4).min(MAX_PAGE);
         }
         let more = answer.more();
         let kvs = answer.take_kvs();

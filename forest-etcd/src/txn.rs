@@ -7,6 +7,7 @@
 //! result is the same as sending them one after another.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::ops::Range;
 
 use crate::KeyValue;
@@ -153,10 +154,11 @@ impl Txn {
     }
 }
 
-/// Keys in use by a set of transactions, to find out who would get in whose way.
+/// Keys in use by a set of transactions, to find out who would get in whose way. Told apart by their hashes: two
+/// keys with the same one only wait for each other.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
-    keys: HashMap<String, Claim>,
+    keys: HashMap<u64, Claim>,
 }
 
 #[derive(Debug, Default)]
@@ -168,8 +170,12 @@ struct Claim {
 impl Claims {
     /// Whether the transaction is independent of all that are in the set.
     pub(crate) fn admit(&self, txn: &Txn) -> bool {
-        txn.writes().all(|key| !self.keys.contains_key(key))
-            && txn.reads().all(|key| self.keys.get(key).is_none_or(|claim| claim.writers == 0))
+        txn.writes().all(|key| !self.keys.contains_key(&self.hash(key)))
+            && txn.reads().all(|key| self.keys.get(&self.hash(key)).is_none_or(|claim| claim.writers == 0))
+    }
+
+    fn hash(&self, key: &str) -> u64 {
+        self.keys.hasher().hash_one(key)
     }
 
     pub(crate) fn add(&mut self, txn: &Txn) {
@@ -191,14 +197,15 @@ impl Claims {
     }
 
     fn claim(&mut self, key: &str) -> &mut Claim {
-        self.keys.entry(key.to_owned()).or_default()
+        self.keys.entry(self.hash(key)).or_default()
     }
 
     fn release(&mut self, key: &str, give_back: impl FnOnce(&mut Claim)) {
-        if let Some(claim) = self.keys.get_mut(key) {
+        let key = self.hash(key);
+        if let Some(claim) = self.keys.get_mut(&key) {
             give_back(claim);
             if claim.readers == 0 && claim.writers == 0 {
-                self.keys.remove(key);
+                self.keys.remove(&key);
             }
         }
     }

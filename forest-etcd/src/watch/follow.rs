@@ -109,7 +109,7 @@ impl Watcher {
         let mut first = true;
         while let Some(page) = pager.next().await? {
             self.stats.touch();
-            let mut changes = Vec::with_capacity(page.len() + 2);
+            let mut changes = Vec::new();
             if std::mem::take(&mut first) {
                 if pager.revision() < self.seen {
                     let (range, seen, revision) = (self.config.range.label(), self.seen, pager.revision());
@@ -123,7 +123,13 @@ impl Watcher {
                 }
                 changes.push(Change::ListStarted);
             }
-            changes.extend(page.into_iter().map(Change::Listed));
+            // In parts, so that what waits for the reader is bounded in keys, too.
+            for kv in page {
+                changes.push(Change::Listed(kv));
+                if changes.len() >= self.config.page {
+                    self.deliver(std::mem::take(&mut changes)).await;
+                }
+            }
             self.deliver(changes).await;
         }
         let revision = pager.revision();

@@ -87,10 +87,12 @@ struct Contents {
 impl Contents {
     fn of(view: &View, group: &GroupName) -> Self {
         let clients = view.clients.of_group(group).map_or(0, |clients| clients.len());
-        let what = match (view.jobs.of_group(group), clients) {
-            (0, 0) => None,
-            (0, clients) => Some(format!("{clients} registered client(s)")),
-            (jobs, _) => Some(format!("{jobs} job(s)")),
+        let runs = view.runs.iter().filter(|(_, run)| run.group == *group).count();
+        let what = match (view.jobs.of_group(group), clients, runs) {
+            (0, 0, 0) => None,
+            (0, 0, runs) => Some(format!("{runs} run(s) that have not ended or are not collected")),
+            (0, clients, _) => Some(format!("{clients} registered client(s)")),
+            (jobs, _, _) => Some(format!("{jobs} job(s)")),
         };
         let jobgens =
             view.jobs.segments().map(|segment| (segment, view.jobs.segment(segment).jobgen())).collect();

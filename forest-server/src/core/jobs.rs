@@ -265,6 +265,19 @@ impl Jobs {
         *known = revision.max(*known);
     }
 
+    /// The segment's generation was deleted, by somebody else. Comparing it with 0 is right then.
+    pub(crate) fn forget_jobgen(&mut self, segment: Segment, revision: i64) {
+        let known = &mut self.segments[segment.index()].jobgen;
+        if *known < revision {
+            *known = 0;
+        }
+    }
+
+    /// The segment's cursor was deleted, by somebody else, or cannot be read.
+    pub(crate) fn forget_cursor(&mut self, segment: Segment, revision: i64) {
+        self.segments[segment.index()].forget_decided(revision);
+    }
+
     pub(crate) fn set_cursor(&mut self, segment: Segment, cursor: &Cursor, revision: i64) {
         self.segments[segment.index()].set_decided(Decided {
             fire_ms: cursor.fire_at.as_ms(),
@@ -350,11 +363,23 @@ impl SegmentJobs {
     }
 
     fn plan_all(&mut self) {
-        let jobs = std::mem::take(&mut self.jobs);
-        self.plan.clear();
-        self.enabled = 0;
-        for (id, job) in jobs {
-            self.insert(id, job);
+        let Some(decided) = &self.decided else { return };
+        let mut plan = Vec::new();
+        for (id, job) in &mut self.jobs {
+            job.next_ms = first_fire(job, id, decided);
+            if job.next_ms != NEVER {
+                plan.push((job.next_ms, id.clone()));
+            }
+        }
+        self.plan = plan.into_iter().collect();
+    }
+
+    /// The cursor is gone: nothing is planned before there is another one.
+    fn forget_decided(&mut self, revision: i64) {
+        if self.decided.as_ref().is_some_and(|decided| decided.revision < revision) {
+            self.decided = None;
+            self.plan.clear();
+            self.jobs.values_mut().for_each(|job| job.next_ms = NEVER);
         }
     }
 

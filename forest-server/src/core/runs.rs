@@ -62,6 +62,8 @@ pub(crate) struct Runs {
     loads: BTreeMap<Seat, Load>,
     parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
     delays: BTreeSet<(i64, RunId)>,
+    /// Start deadlines of parked runs. Those of given ones are left to the slow scan: a client takes them at once.
+    deadlines: BTreeSet<(i64, RunId)>,
     /// Settled and waiting for the collector, in the order in which they were settled.
     settled: BTreeMap<(i64, RunId), ()>,
     marked: BTreeSet<RunId>,
@@ -119,6 +121,10 @@ impl Runs {
 
     pub(crate) fn delays(&self) -> impl Iterator<Item = &(i64, RunId)> {
         self.delays.iter()
+    }
+
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = &(i64, RunId)> {
+        self.deadlines.iter()
     }
 
     pub(crate) fn settled(&self) -> impl Iterator<Item = &RunId> {
@@ -214,7 +220,8 @@ impl Runs {
             Place::Delayed { due_ms, .. } => {
                 self.delays.insert((*due_ms, id.clone()));
             }
-            Place::Pending { target, .. } => {
+            Place::Pending { target, deadline_ms } => {
+                self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
                 let targets = self.parked.entry(run.group.clone()).or_default();
                 targets.entry(target.clone()).or_default().insert(id.clone());
             }
@@ -242,7 +249,10 @@ impl Runs {
             Place::Delayed { due_ms, .. } => {
                 self.delays.remove(&(*due_ms, id.clone()));
             }
-            Place::Pending { target, .. } => {
+            Place::Pending { target, deadline_ms } => {
+                if let Some(at) = deadline_ms {
+                    self.deadlines.remove(&(*at, id.clone()));
+                }
                 if let Some(targets) = self.parked.get_mut(&run.group)
                     && let Some(runs) = targets.get_mut(target)
                 {

@@ -216,7 +216,7 @@ impl Situation<'_> {
             return Step::Nothing;
         }
         let key = self.view.keys.execution(&run.group, Some(client), id);
-        let Some(execution) = document::<Execution>(run) else { return Step::Read(key) };
+        let Some(execution) = document::<Execution>(run) else { return read_once(run, key) };
         let txn =
             self.composer.term.txn().created(key.clone(), run.created).modified(key.clone(), run.revision);
         let txn = txn.absent(self.view.keys.client(&run.group, client));
@@ -226,7 +226,7 @@ impl Situation<'_> {
     /// A failure that its client could not settle: another attempt, or not.
     fn of_ended(&self, id: &RunId, run: &Run, client: Option<&ClientId>) -> Step {
         let key = self.view.keys.execution(&run.group, client, id);
-        let Some(execution) = document::<Execution>(run) else { return Step::Read(key) };
+        let Some(execution) = document::<Execution>(run) else { return read_once(run, key) };
         let txn = self.composer.term.txn().modified(key.clone(), run.revision);
         self.settle(txn, key, execution, client, None).into()
     }
@@ -370,6 +370,11 @@ impl Situation<'_> {
         let txn = txn.modified(key.clone(), run.revision).delete(key);
         self.end(txn, snapshot, Outcome::Cancelled, why).into()
     }
+}
+
+/// A document that is there and cannot be understood is no other when it is read again.
+fn read_once(run: &Run, key: String) -> Step {
+    if run.value.is_none() { Step::Read(key) } else { Step::Nothing }
 }
 
 fn document<T: serde::de::DeserializeOwned>(run: &Run) -> Option<T> {

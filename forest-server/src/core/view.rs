@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, ClientRecord, Cursor, Delay, ExecutionState, Group, Node, Request, Snapshot, Status,
+    self, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot, Status,
 };
 use forest_proto::{GroupName, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
 
@@ -151,7 +151,8 @@ impl View {
         }
     }
 
-    fn reject(&mut self, key: &str, revision: i64, reason: &str) {
+    /// Leaves a key alone whose document cannot be understood.
+    pub(crate) fn reject(&mut self, key: &str, revision: i64, reason: &str) {
         if self.quarantine.note(key, revision) {
             tracing::error!(key, reason, "leaving alone a key that cannot be understood");
         }
@@ -168,8 +169,10 @@ impl View {
                 }
             }
             Key::Cursor(segment) => {
-                let cursor: Cursor = read(&kv.value)?;
                 self.check_segment(segment)?;
+                let cursor: Cursor = read(&kv.value).map_err(|reason| {
+                    format!("{reason}; its jobs do not fire before it is deleted or mended")
+                })?;
                 self.jobs.set_cursor(segment, &cursor, revision);
             }
             Key::Jobgen(segment) => {
@@ -260,6 +263,9 @@ impl View {
                     let client = client.ok_or("it runs, but nowhere")?;
                     (group, Place::Running { client }, run, None)
                 } else {
+                    if !state.decided {
+                        read::<Execution>(&kv.value)?;
+                    }
                     let value = if state.decided { self.runs.keep_result(kv.value.clone()) } else { keep() };
                     (group, Place::Ended { client, state }, run, value)
                 }
@@ -338,8 +344,9 @@ impl View {
                 });
                 self.touched.groups.insert(group);
             }
-            // Cursors and generations are never deleted by us. What is planned stays guarded by the revision
-            // that is known, so a deleted one stops its segment until it is written again.
+            // Never deleted by us. A leader puts a new cursor, and says that it was missing.
+            Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
+            Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
             Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } => {}
         }
     }

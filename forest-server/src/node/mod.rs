@@ -29,7 +29,7 @@ use heartbeat::Heartbeat;
 /// Connections to the history database.
 const DB_CONNECTIONS: u32 = 8;
 /// Batches of changes that may wait for the scheduler.
-const CHANGES: usize = 256;
+const CHANGES: usize = 64;
 /// How long the lease's own end may take; it ends by itself otherwise.
 const REVOKE_GRACE: Duration = Duration::from_secs(2);
 

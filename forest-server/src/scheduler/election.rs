@@ -74,6 +74,10 @@ impl Scheduler {
         if campaign.running || !due || !self.view.is_complete() {
             return;
         }
+        let Some(lease) = self.session.current() else {
+            campaign.next_at = now.boot + TRY_AGAIN;
+            return;
+        };
         campaign.next_at = now.boot + self.config.lease_ttl;
         let skew = clock_guard::skew(
             now,
@@ -86,7 +90,6 @@ impl Scheduler {
             );
             return;
         }
-        let Some(lease) = self.session.current() else { return };
         campaign.running = true;
         let key = self.config.keys.leader();
         let txn = Txn::new()

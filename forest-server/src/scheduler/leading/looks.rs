@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forest_etcd::{Error, KeyValue, Outcome};
-use forest_proto::record::{Overlap, RequestKind};
+use forest_proto::record::{Execution, Overlap, RequestKind, decode};
 use forest_proto::{GroupName, RunId, Segment};
 
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
@@ -88,13 +88,9 @@ impl Leading {
                 self.finish(view, subject, None);
             }
         }
-        let due: Vec<_> = view
-            .runs
-            .delays()
-            .take_while(|(at, _)| *at <= now.wall_ms)
-            .take(LOOKS)
-            .map(|(_, run)| run.clone())
-            .collect();
+        let delays = view.runs.delays().take_while(|(at, _)| *at <= now.wall_ms);
+        let deadlines = view.runs.deadlines().take_while(|(at, _)| *at < now.wall_ms);
+        let due: Vec<_> = delays.chain(deadlines).take(LOOKS).map(|(_, run)| run.clone()).collect();
         due.iter()
             .filter(|run| !self.busy.contains(&Subject::Run((*run).clone())))
             .for_each(|run| view.runs.mark(run));
@@ -231,6 +227,9 @@ impl Leading {
     ) {
         match result {
             Ok(Some(kv)) if view.runs.get(&run).is_some_and(|known| known.revision == kv.mod_revision) => {
+                if let Err(error) = decode::<Execution>(&kv.value) {
+                    view.reject(&kv.key, kv.mod_revision, &error.to_string());
+                }
                 view.runs.set_value(&run, kv.mod_revision, kv.value);
                 self.finish(view, Subject::Run(run), None);
             }

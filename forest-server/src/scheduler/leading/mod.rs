@@ -157,9 +157,10 @@ impl Leading {
             _ => None,
         });
         let delay = view.runs.delays().map(|(at, _)| until_wall(*at)).find(|wait| !wait.is_zero());
+        let deadline = view.runs.deadlines().map(|(at, _)| until_wall(*at + 1)).find(|wait| !wait.is_zero());
         let again = self.again.first().map(|(at, _)| until_boot(at));
         let gone = self.gone.values().map(until_boot).filter(|wait| !wait.is_zero()).min();
-        fires.chain(delay).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
+        fires.chain(delay).chain(deadline).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
     }
 }
 
