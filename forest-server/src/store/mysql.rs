@@ -170,8 +170,10 @@ fn connect_options(server: &Server) -> Result<MySqlConnectOptions, StoreError> {
 }
 
 fn bind<'q>(statement: &'q Statement<'_>) -> sqlx::query::Query<'q, sqlx::MySql, MySqlArguments> {
-    // The text is made of this folder's constants. Upserts come in many lengths: not worth keeping prepared.
-    let cacheable = statement.args.len() < 32;
+    // The text is made of this folder's constants. Of the upserts only the one of a full batch comes again and
+    // again: under load preparing it anew each time costs more than running it.
+    let arguments = statement.args.len();
+    let cacheable = arguments < 32 || arguments == super::upsert::BATCH_ROWS * super::row::COLUMNS.len();
     let mut query = sqlx::query(AssertSqlSafe(statement.sql.as_str())).persistent(cacheable);
     for arg in &statement.args {
         query = match arg {

@@ -14,7 +14,7 @@ use super::row::{COLUMNS, Progress, Row};
 use super::statement::{Arg, Dialect, Statement, TABLE};
 
 /// At most this many rows in one statement.
-const BATCH_ROWS: usize = 500;
+pub(super) const BATCH_ROWS: usize = 500;
 
 /// At most about this many bytes in one statement, if the server takes that much.
 pub(super) const BATCH_BYTES: usize = 4 * 1024 * 1024;
