@@ -7,12 +7,12 @@
 //! | module | from | to |
 //! | --- | --- | --- |
 //! | `field` | the text of one field | ranges with steps |
-//! | `cron` | an expression, in our dialect or the original's | normalised text and a [`Calendar`] |
+//! | `cron` | an expression, in our dialect or the original's | normalised text and a `Calendar` |
 //! | `calendar` | a local date and time | the next local date and time that matches |
-//! | `zone` | a [`Calendar`] and a time zone | instants |
+//! | `zone` | a `Calendar` and a time zone | instants |
 //! | `interval` | `@every 1h30m` | a period |
-//! | `trigger` | the spec of a job | a [`Schedule`]: next fire, number of fires in a span |
-//! | `cache` | the specs of a million jobs | one shared [`Schedule`] for each distinct one |
+//! | `trigger` | the spec of a job | a `Schedule`: next fire, number of fires in a span |
+//! | `cache` | the specs of a million jobs | one shared `Schedule` for each distinct one |
 //!
 //! Invariants: no clock, no I/O, no randomness in here, so that two leaders with the same binary compute the
 //! same fires. The fires of a schedule strictly increase as instants, whatever its zone's clock does. No
