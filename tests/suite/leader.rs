@@ -11,7 +11,7 @@ use crate::stage::{Stage, fire_of, seconds};
 
 /// Every second between the first and the last row has exactly one row, and every run that the journal has
 /// was started once.
-async fn assert_every_second_once(stage: &Stage, job: &str, until: Instant) {
+pub(crate) async fn assert_every_second_once(stage: &Stage, job: &str, until: Instant) {
     eventually("the history reaches the end", Duration::from_secs(40), async || {
         let last = stage.rows(job).await.last().map(|row| fire_of(&row.id));
         last.filter(|at| *at >= until).ok_or(format!("last row {last:?}, wanted {until}"))
