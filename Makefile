@@ -57,7 +57,7 @@ $(TOOLS)/cargo-deny:
 .PHONY: test
 test: deps build ## Run all tests, also those with real etcd and MariaDB servers
 	@echo "== all tests"
-	$(CARGO) test --workspace --locked
+	$(TARGET)/debug/with-mariadb $(CARGO) test --workspace --locked
 
 .PHONY: test-fast
 test-fast: ## Run the unit tests without etcd and MariaDB; those that need them say that they are skipped
