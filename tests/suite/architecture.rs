@@ -42,7 +42,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a readable folder").flatten() {
         let path = entry.path();
         match path.is_dir() {
-            true if path.ends_with("target") || entry.file_name().to_string_lossy().starts_with('.') => {}
+            true if path.join("CACHEDIR.TAG").exists()
+                || entry.file_name().to_string_lossy().starts_with('.') => {}
             true => sources(&path, found),
             false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
             false => {}
