@@ -12,13 +12,14 @@
 //! - A claim is only sent, and a handler only started, while the lease can be trusted.
 //! - Runs outlive the registration they were claimed under; their results are written all the same.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forest_etcd::Tasks;
 use forest_proto::{ClientId, RunId};
 use futures_util::future::BoxFuture;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -49,12 +50,12 @@ pub(crate) struct Agent {
     graces: Graces,
     phase: Phase,
     drain: Option<Drain>,
-    runs: HashMap<RunId, Live>,
-    claims: JoinSet<(RunId, Option<Box<Claimed>>)>,
+    runs: BTreeMap<RunId, Live>,
+    claims: Tasks<(RunId, Option<Box<Claimed>>)>,
     handling: Handling,
-    reports: JoinSet<RunId>,
+    reports: Tasks<RunId>,
     /// Small writes that nobody waits for.
-    chores: JoinSet<()>,
+    chores: Tasks<()>,
 }
 
 enum Phase {
@@ -107,11 +108,11 @@ impl Agent {
             graces,
             phase,
             drain: None,
-            runs: HashMap::new(),
-            claims: JoinSet::new(),
+            runs: BTreeMap::new(),
+            claims: Tasks::new(),
             handling: Handling::default(),
-            reports: JoinSet::new(),
-            chores: JoinSet::new(),
+            reports: Tasks::new(),
+            chores: Tasks::new(),
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forest_etcd::{EtcdConfig, SystemClock};
+use forest_etcd::{EtcdConfig, SharedClock, SystemClock};
 use forest_proto::{GroupName, Keyspace, TargetName};
 
 use crate::agent::Graces;
 use crate::error::Error;
 use crate::handler::{BoxedHandler, Handler, boxed};
-use crate::registration::Profile;
+use crate::registration::{Profile, random_from_system};
 use crate::worker::{Plan, Worker};
 
 /// Where etcd is if nobody says so: addresses separated by commas.
@@ -41,6 +41,7 @@ pub struct Builder {
     drain_grace: Duration,
     kill_grace: Duration,
     jobs: Vec<(String, BoxedHandler)>,
+    simulated: Option<SharedClock>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -64,6 +65,7 @@ impl Builder {
             drain_grace: DEFAULT_DRAIN_GRACE,
             kill_grace: DEFAULT_KILL_GRACE,
             jobs: Vec::new(),
+            simulated: None,
         }
     }
 
@@ -144,6 +146,14 @@ impl Builder {
         self
     }
 
+    /// For a worker in a simulation, whose time is this clock and whose ids come from the thread's own generator
+    /// of random numbers, so that a seed repeats them.
+    #[doc(hidden)]
+    pub fn simulated(mut self, clock: SharedClock) -> Self {
+        self.simulated = Some(clock);
+        self
+    }
+
     /// Checks everything. Connects to nothing and starts nothing.
     ///
     /// # Errors
@@ -179,9 +189,13 @@ impl Builder {
             targets: handlers.keys().cloned().collect(),
         };
         let etcd = self.etcd.unwrap_or_else(from_environment);
-        let clock = SystemClock::shared();
+        let (clock, random): (_, fn() -> u64) = match self.simulated {
+            None => (SystemClock::shared(), random_from_system),
+            Some(clock) => (clock, || fastrand::u64(..)),
+        };
         let handlers = Arc::new(handlers);
-        Worker::new(Plan { group, keys, graces, handlers, profile, etcd, clock, lease_ttl: self.lease_ttl })
+        let lease_ttl = self.lease_ttl;
+        Worker::new(Plan { group, keys, graces, handlers, profile, etcd, clock, random, lease_ttl })
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Cluster {
     pub(crate) batcher: BatcherHandle,
     pub(crate) session: SessionHandle,
     pub(crate) clock: SharedClock,
+    pub(crate) random: fn() -> u64,
     pub(crate) keys: Keyspace,
     pub(crate) group: GroupName,
 }

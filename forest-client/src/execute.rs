@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use forest_etcd::Tasks;
 use forest_proto::RunId;
 use forest_proto::record::Outcome;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError};
 
 use crate::context::JobContext;
 use crate::handler::{BoxedHandler, Verdict};
@@ -28,7 +29,7 @@ pub(crate) enum End {
 /// The running handlers.
 #[derive(Default)]
 pub(crate) struct Handling {
-    tasks: JoinSet<End>,
+    tasks: Tasks<End>,
     runs: HashMap<Id, RunId>,
 }
 

@@ -60,7 +60,7 @@ pub(crate) async fn register(mut cluster: Cluster, profile: Arc<Profile>, again:
 
 /// `None`: the lease ended, or somebody has that id.
 async fn register_on(cluster: &Cluster, profile: &Profile, lease: Lease) -> Option<Registration> {
-    let client = new_id(&profile.name);
+    let client = new_id(&profile.name, (cluster.random)());
     let key = cluster.keys.client(&cluster.group, &client);
     let record = profile.record(lease, cluster.now());
     let txn = Txn::new().absent(&key).put_leased(&key, record.write(), lease.id).or_get(&key);
@@ -135,8 +135,14 @@ impl Registration {
     }
 }
 
+/// The standard library's hasher is seeded by the operating system: two processes that start in the same instant
+/// on cloned machines still differ.
+pub(crate) fn random_from_system() -> u64 {
+    RandomState::new().hash_one(fastrand::u64(..))
+}
+
 /// `{name}-{random}`, whatever the name looks like.
-fn new_id(name: &str) -> ClientId {
+fn new_id(name: &str, random: u64) -> ClientId {
     let cleaned: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
@@ -145,9 +151,7 @@ fn new_id(name: &str) -> ClientId {
     let start = cleaned.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     let start = start.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     let start = if start.is_empty() { "client" } else { start };
-    // The standard library's hasher is seeded by the operating system: two processes that start in the
-    // same instant on cloned machines still differ.
-    let random = RandomState::new().hash_one(fastrand::u64(..)) & 0xff_ffff_ffff;
+    let random = random & 0xff_ffff_ffff;
     // Always a valid name: it begins with a letter or digit, and 48 + 1 + 10 characters are allowed.
     ClientId::new(format!("{start}-{random:010x}"))
         .unwrap_or_else(|_| unreachable!("a cleaned name is valid"))
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn every_name_gives_a_valid_id() {
         let check = |name: &str, start: &str| {
-            let id = new_id(name);
+            let id = new_id(name, random_from_system());
             assert_eq!(id.as_str().rsplit_once('-').map(|parts| parts.0), Some(start), "{name:?}");
         };
         check("worker-1.example", "worker-1.example");
@@ -175,7 +179,7 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        let ids: HashSet<_> = (0..1000).map(|_| new_id("same")).collect();
+        let ids: HashSet<_> = (0..1000).map(|_| new_id("same", random_from_system())).collect();
         assert_eq!(ids.len(), 1000);
     }
 }

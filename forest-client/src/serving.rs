@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use forest_etcd::{Change, KeyRange, SessionHandle, WatchConfig, WatchStream, Watcher};
+use forest_etcd::{Change, KeyRange, SessionHandle, Tasks, WatchConfig, WatchStream, Watcher};
 use forest_proto::{Key, Keyspace, RunId};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Cluster;
@@ -24,7 +23,7 @@ pub(crate) struct Serving {
     snapshots: WatchStream,
     cancels: WatchStream,
     /// Dropped with the rest, which ends them.
-    watchers: JoinSet<Result<(), forest_etcd::Error>>,
+    watchers: Tasks<Result<(), forest_etcd::Error>>,
 }
 
 /// What happens to a registration.
@@ -40,7 +39,7 @@ pub(crate) enum Step {
 impl Serving {
     pub(crate) fn new(cluster: &Cluster, registration: Registration, handlers: Handlers) -> Self {
         let (keys, group, client) = (&cluster.keys, &cluster.group, &registration.client);
-        let mut watchers = JoinSet::new();
+        let mut watchers = Tasks::new();
         let mut watch = |prefix: String| {
             let config =
                 WatchConfig { relist_every: RELIST_EVERY, ..WatchConfig::new(KeyRange::prefix(&prefix)) };

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use forest_etcd::{Batcher, EtcdConfig, Session, SessionHandle, SharedClock, Store};
+use forest_etcd::{Batcher, EtcdConfig, Session, SessionHandle, SharedClock, Store, Tasks};
 use forest_proto::{GroupName, Keyspace};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Graces};
@@ -31,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) profile: Profile,
     pub(crate) etcd: EtcdConfig,
     pub(crate) clock: SharedClock,
+    /// For the ids of registrations.
+    pub(crate) random: fn() -> u64,
     pub(crate) lease_ttl: Duration,
 }
 
@@ -103,11 +104,12 @@ impl Worker {
             batcher: submit,
             session: lease,
             clock: plan.clock,
+            random: plan.random,
             keys: plan.keys,
             group: plan.group,
         };
         let closing = CancellationToken::new();
-        let mut services = JoinSet::new();
+        let mut services = Tasks::new();
         let token = closing.clone();
         services.spawn(async move { ("etcd session", session.run(token).await) });
         let token = closing.clone();

@@ -16,15 +16,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::Code;
-use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceExt};
 
 use crate::error::with_sources;
-
-type Request = http::Request<Body>;
-type Response = http::Response<Body>;
+use crate::transport::{Exchange, NotSent, Request, Response, Transport};
 
 /// A call that got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +55,17 @@ struct Slot {
     /// Changes when a call over it got no answer, for the sake of the streams over it.
     failed: watch::Sender<()>,
     /// Made by the first call, because making it needs a running runtime.
-    channel: OnceLock<Channel>,
+    channel: OnceLock<Exchange>,
 }
 
 impl Failover {
     /// `endpoints` must not be empty. Opens nothing.
-    pub(crate) fn new(endpoints: Vec<Endpoint>, deadline: Duration) -> Self {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, transport: Option<&Transport>, deadline: Duration) -> Self {
         let slots = endpoints.into_iter().map(|endpoint| Slot {
             name: endpoint.uri().to_string(),
             endpoint,
             failed: watch::Sender::new(()),
-            channel: OnceLock::new(),
+            channel: transport.map_or_else(OnceLock::new, |transport| transport.0.clone().into()),
         });
         let shared = Shared { slots: slots.collect(), current: AtomicUsize::new(0), deadline };
         Self { shared: Arc::new(shared) }
@@ -118,7 +115,7 @@ impl Shared {
     async fn send(&self, request: Request) -> Result<Response, Fault> {
         let index = self.current.load(Ordering::Acquire);
         let slot = &self.slots[index];
-        let mut channel = slot.channel.get_or_init(|| slot.endpoint.connect_lazy()).clone();
+        let mut channel = slot.channel.get_or_init(|| slot.connect()).clone();
         let exchange = async { channel.ready().await?.call(request).await };
         let fault = match tokio::time::timeout(self.deadline, exchange).await {
             Ok(Ok(response)) => {
@@ -127,7 +124,7 @@ impl Shared {
                 }
                 return Ok(response);
             }
-            Ok(Err(e)) => slot.fault(&e),
+            Ok(Err(e)) => slot.fault(e.as_ref()),
             Err(_) => Fault::Deadline { endpoint: slot.name.clone(), after: self.deadline },
         };
         self.fail(index, &fault.to_string());
@@ -157,7 +154,11 @@ impl Shared {
 }
 
 impl Slot {
-    fn fault(&self, error: &tonic::transport::Error) -> Fault {
+    fn connect(&self) -> Exchange {
+        Transport::new(self.endpoint.connect_lazy()).0
+    }
+
+    fn fault(&self, error: &(dyn std::error::Error + 'static)) -> Fault {
         let (endpoint, cause) = (self.name.clone(), with_sources(error));
         if is_connect_error(error) {
             Fault::Connect { endpoint, cause }
@@ -170,7 +171,7 @@ impl Slot {
 fn is_connect_error(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<tonic::ConnectError>() {
+        if error.is::<tonic::ConnectError>() || error.is::<NotSent>() {
             return true;
         }
         next = error.source();
@@ -187,12 +188,14 @@ fn is_unavailable(response: &Response) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tonic::body::Body;
+
     use super::*;
     use crate::EtcdConfig;
 
     fn failover(endpoints: &[&str]) -> Failover {
         let endpoints = EtcdConfig::new(endpoints.iter().copied()).build().unwrap();
-        Failover::new(endpoints, Duration::from_millis(200))
+        Failover::new(endpoints, None, Duration::from_millis(200))
     }
 
     #[test]

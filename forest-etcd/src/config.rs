@@ -9,7 +9,7 @@ use etcd_client::{Certificate, Identity, TlsOptions};
 use http::Uri;
 use tonic::transport::Endpoint;
 
-use crate::Error;
+use crate::{Error, Transport};
 
 /// More addresses than any etcd cluster has members.
 pub const MAX_ENDPOINTS: usize = 32;
@@ -38,6 +38,8 @@ pub struct EtcdConfig {
     pub ping_interval: Duration,
     /// A connection that gives no sign of life for so long is closed.
     pub ping_timeout: Duration,
+    /// In place of a network; the endpoints are only names then.
+    pub transport: Option<Transport>,
 }
 
 /// Certificates, all PEM files.
@@ -63,6 +65,7 @@ impl Default for EtcdConfig {
             call_timeout: Duration::from_secs(3),
             ping_interval: Duration::from_secs(6),
             ping_timeout: Duration::from_secs(2),
+            transport: None,
         }
     }
 }
@@ -79,6 +82,7 @@ impl fmt::Debug for EtcdConfig {
             .field("call_timeout", &self.call_timeout)
             .field("ping_interval", &self.ping_interval)
             .field("ping_timeout", &self.ping_timeout)
+            .field("transport", &self.transport)
             .finish()
     }
 }
@@ -87,6 +91,11 @@ impl EtcdConfig {
     /// These endpoints, and the defaults for the rest.
     pub fn new<E: Into<String>>(endpoints: impl IntoIterator<Item = E>) -> Self {
         Self { endpoints: endpoints.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// An etcd in the same process, and the defaults for the rest.
+    pub fn in_process(transport: Transport) -> Self {
+        Self { transport: Some(transport), ..Self::new(["http://in-process:2379"]) }
     }
 
     /// The user with the password, if one is configured.

@@ -34,7 +34,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Opens nothing: the first call does.
     pub(crate) fn new(config: &EtcdConfig) -> Result<Self, Error> {
-        let failover = Failover::new(config.build()?, config.call_timeout);
+        let failover = Failover::new(config.build()?, config.transport.as_ref(), config.call_timeout);
         // A member that lost its leader says so at once instead of letting calls time out.
         let options = ConnectOptions::new().with_require_leader(true);
         // Without a user this future has nothing to wait for.

@@ -10,6 +10,8 @@
 //! | [`watch`] | list, then watch: one supervised stream of changes |
 //! | [`clock`] | the only reader of the wall clock and of the time since boot |
 //! | [`backoff`] | the only retry delay |
+//! | [`transport`] | a way to an etcd in the same process |
+//! | [`process`] | tasks, and the process they belong to |
 //!
 //! Rules that hold for the whole crate:
 //!
@@ -44,8 +46,10 @@ mod connection;
 pub mod error;
 mod keep;
 pub mod kv;
+pub mod process;
 pub mod session;
 pub mod store;
+pub mod transport;
 pub mod txn;
 pub mod watch;
 
@@ -55,7 +59,9 @@ pub use clock::{Clock, SharedClock, SystemClock};
 pub use config::{EtcdConfig, TlsConfig};
 pub use error::Error;
 pub use kv::{KeyRange, KeyValue};
+pub use process::{Process, Tasks};
 pub use session::{Lease, Session, SessionHandle};
 pub use store::{Listing, Pager, Status, Store, Version};
+pub use transport::{NotSent, Transport};
 pub use txn::{Guard, Op, Outcome, Txn};
 pub use watch::{Change, WatchConfig, WatchStats, WatchStream, Watcher};

@@ -1,22 +1,12 @@
-//! `forest-server`: one node of a Forest cluster. See the README for how to run it.
-
-mod admin;
-mod collect;
-mod config;
-mod core;
-mod grpc;
-mod node;
-mod schedule;
-mod scheduler;
-mod store;
+//! The program: reads its configuration, starts logging, and runs a node until a signal.
 
 use std::process::ExitCode;
 
+use forest_server::config::{self, Config, LogFormat, Task};
+use forest_server::node;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-
-use config::{Config, LogFormat, Task};
 
 fn main() -> ExitCode {
     let config = match config::from_process() {

@@ -166,10 +166,12 @@ impl Watcher {
         let (mut owed, mut patience) = (true, Instant::now() + answer_limit);
         loop {
             let event = tokio::select! {
+                biased;
+                _ = failure.changed() => Event::EndpointFailed,
+                // Rare enough not to keep messages waiting, and never ready because of them.
+                found = audits.next(&self.store, &self.config, self.seen) => Event::Audit(found),
                 message = messages.message() => Event::Message(message),
                 () = sleep_until(patience) => Event::Silent,
-                _ = failure.changed() => Event::EndpointFailed,
-                found = audits.next(&self.store, &self.config, self.seen) => Event::Audit(found),
             };
             let ended = match event {
                 Event::Message(message) => {

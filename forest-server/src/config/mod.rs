@@ -28,46 +28,46 @@ use crate::store::DbUrl;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
-pub(crate) struct Config {
-    pub(crate) etcd: EtcdConfig,
+pub struct Config {
+    pub etcd: EtcdConfig,
     /// The root under which everything of this cluster lies in etcd.
-    pub(crate) keyspace: Keyspace,
-    pub(crate) db_url: DbUrl,
-    pub(crate) listen: SocketAddr,
+    pub keyspace: Keyspace,
+    pub db_url: DbUrl,
+    pub listen: SocketAddr,
     /// `host:port` at which others reach this node, if it is not [`Self::listen`].
-    pub(crate) advertise: Option<String>,
+    pub advertise: Option<String>,
     /// What this node's id begins with; at most [`check::MAX_NODE_NAME`] characters.
-    pub(crate) node_name: String,
+    pub node_name: String,
     /// Whole seconds.
-    pub(crate) lease_ttl: Duration,
+    pub lease_ttl: Duration,
     /// For jobs that name no zone, and for local times in records.
-    pub(crate) time_zone: TimeZone,
+    pub time_zone: TimeZone,
     /// Only for a cluster that is not initialised yet.
-    pub(crate) segments: SegmentCount,
+    pub segments: SegmentCount,
     /// For jobs that name none.
-    pub(crate) misfire_threshold: Duration,
+    pub misfire_threshold: Duration,
     /// How long after its lease a client is given before its runs are declared lost.
-    pub(crate) lost_grace: Duration,
+    pub lost_grace: Duration,
     /// For jobs that name none.
-    pub(crate) start_deadline: Duration,
-    pub(crate) shutdown_grace: Duration,
+    pub start_deadline: Duration,
+    pub shutdown_grace: Duration,
     /// Directives for an `EnvFilter`, which takes them.
-    pub(crate) log_level: String,
-    pub(crate) log_format: LogFormat,
+    pub log_level: String,
+    pub log_format: LogFormat,
     /// What is allowed but was perhaps not meant: to be logged once logging works.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     Json,
     Text,
 }
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub(crate) enum Task {
+pub enum Task {
     Serve(Box<Config>),
     /// Nothing more to do than to say this.
     Exit(Exit),
@@ -75,14 +75,14 @@ pub(crate) enum Task {
 
 /// A text for the user, and whether it is a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exit {
-    pub(crate) text: String,
-    pub(crate) code: u8,
+pub struct Exit {
+    pub text: String,
+    pub code: u8,
 }
 
 impl Exit {
     /// Prints the text, to standard error if it is a failure.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub fn report(&self) -> ExitCode {
         let text = self.text.trim_end();
         // Nobody reading (`| head`) is no failure, and there is nobody to tell of another one.
         let _ = if self.code == 0 {
@@ -96,7 +96,7 @@ impl Exit {
 
 impl Config {
     /// The address that others are told, given the one that is really listened on (its port may have been 0).
-    pub(crate) fn advertised(&self, bound: SocketAddr) -> String {
+    pub fn advertised(&self, bound: SocketAddr) -> String {
         match (&self.advertise, bound.ip()) {
             (Some(address), _) => address.clone(),
             // "All interfaces" is no address for others.
@@ -107,12 +107,12 @@ impl Config {
 }
 
 /// Reads the configuration of this process.
-pub(crate) fn from_process() -> Task {
+pub fn from_process() -> Task {
     load(std::env::args_os(), &|name| std::env::var(name).ok())
 }
 
 /// Reads a configuration. `args` begin with the program's name; `env` answers for the environment.
-pub(crate) fn load(args: impl IntoIterator<Item = OsString>, env: &dyn Fn(&str) -> Option<String>) -> Task {
+pub fn load(args: impl IntoIterator<Item = OsString>, env: &dyn Fn(&str) -> Option<String>) -> Task {
     let request = match flags::parse(args) {
         Ok(request) => request,
         Err(exit) => return Task::Exit(exit),

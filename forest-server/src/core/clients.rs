@@ -1,6 +1,6 @@
 //! The registered clients of each group, and whose turn it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use forest_proto::record::ClientRecord;
 use forest_proto::{ClientId, GroupName, TargetName};
@@ -12,7 +12,7 @@ pub(crate) type Seat = (GroupName, ClientId);
 
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    groups: HashMap<GroupName, BTreeMap<ClientId, Entry<Client>>>,
+    groups: BTreeMap<GroupName, BTreeMap<ClientId, Entry<Client>>>,
     count: usize,
 }
 

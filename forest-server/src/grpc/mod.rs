@@ -13,7 +13,7 @@ use crate::admin::{Admin, FireQuery, JobFilter, PageRequest, RunFilter};
 pub(crate) use forest_proto::admin::v1::admin_server::AdminServer;
 
 /// The service to mount.
-pub(crate) struct AdminApi {
+pub struct AdminApi {
     admin: Admin,
 }
 

@@ -8,12 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use forest_etcd::{Backoff, KeyRange, Session, SharedClock, Store, SystemClock, WatchConfig, Watcher};
+use forest_etcd::{Backoff, KeyRange, Session, SharedClock, Store, SystemClock, Tasks, WatchConfig, Watcher};
 use forest_proto::record::Node as NodeRecord;
 use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
@@ -34,67 +33,82 @@ const CHANGES: usize = 64;
 const REVOKE_GRACE: Duration = Duration::from_secs(2);
 
 /// Runs a node until the shutdown.
-pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("listen: cannot listen on {}", config.listen))?;
-    let clock = SystemClock::shared();
-    let started_at = Instant::from_ms(clock.wall_ms());
-    let store = Store::new(&config.etcd)?;
-    let segments = meta::settle(&store, &config.keyspace, config.segments, started_at, &shutdown).await?;
-    let Some(segments) = segments else { return Ok(()) };
-    let node = NodeId::new(format!("{}-{:08x}", config.node_name, fastrand::u32(..)))?;
     let address = config.advertised(listener.local_addr()?);
-    tracing::info!(%node, address, segments = segments.get(), version = env!("CARGO_PKG_VERSION"), "node started");
-    let record = NodeRecord {
-        name: node.clone(),
-        address,
-        version: env!("CARGO_PKG_VERSION").into(),
-        started_at,
-        wall: started_at,
-    };
-    let grace = config.shutdown_grace;
-    let tasks = Tasks::start(config, clock, store, segments, record, listener, &shutdown)?;
-    tasks.supervise(shutdown, grace).await
+    let history = History::connect(&config.db_url, DB_CONNECTIONS)?;
+    let surroundings = Surroundings { address, clock: SystemClock::shared(), history };
+    let Some(mut node) = Node::start(config, surroundings, shutdown).await? else { return Ok(()) };
+    node.serve(listener);
+    node.run().await
 }
 
-/// What runs, and what ends last.
-struct Tasks {
-    duties: JoinSet<(&'static str, anyhow::Result<()>)>,
-    lease: JoinSet<anyhow::Result<()>>,
+/// What a node finds where it runs.
+pub struct Surroundings {
+    /// Where others reach its API.
+    pub address: String,
+    pub clock: SharedClock,
+    pub history: History,
+}
+
+/// A node at work.
+pub struct Node {
+    admin: Admin,
+    duties: Tasks<(&'static str, anyhow::Result<()>)>,
+    lease: Tasks<anyhow::Result<()>>,
     release_lease: CancellationToken,
+    shutdown: CancellationToken,
+    shutdown_grace: Duration,
 }
 
-impl Tasks {
-    #[allow(clippy::too_many_arguments)] // Each is made in a fallible step of its own.
-    fn start(
+impl Node {
+    /// Waits for etcd, then starts everything but the API. `None` if the shutdown came first.
+    pub async fn start(
         config: Config,
-        clock: SharedClock,
+        surroundings: Surroundings,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Option<Self>> {
+        let started_at = Instant::from_ms(surroundings.clock.wall_ms());
+        let store = Store::new(&config.etcd)?;
+        let segments = meta::settle(&store, &config.keyspace, config.segments, started_at, &shutdown).await?;
+        let Some(segments) = segments else { return Ok(None) };
+        let node = NodeId::new(format!("{}-{:08x}", config.node_name, fastrand::u32(..)))?;
+        let (version, address) = (env!("CARGO_PKG_VERSION"), surroundings.address.clone());
+        tracing::info!(%node, address, segments = segments.get(), version, "node started");
+        let record =
+            NodeRecord { name: node, address, version: version.into(), started_at, wall: started_at };
+        Self::assemble(&config, surroundings, store, segments, record, shutdown).map(Some)
+    }
+
+    fn assemble(
+        config: &Config,
+        surroundings: Surroundings,
         store: Store,
         segments: SegmentCount,
         record: NodeRecord,
-        listener: TcpListener,
-        shutdown: &CancellationToken,
+        shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let Surroundings { clock, history, .. } = surroundings;
         let (session, lease) = Session::new(&config.etcd, config.lease_ttl, clock.clone())?;
         // The stream has a connection of its own: while a listing is read, calls are not to wait behind it.
         let changes =
             WatchConfig { buffer: CHANGES, ..WatchConfig::new(KeyRange::prefix(&config.keyspace.all())) };
         let (watcher, stream) = Watcher::new(Store::new(&config.etcd)?, changes);
         let zone_name = config.time_zone.iana_name().unwrap_or("UTC").to_owned();
-        let scheduling = scheduler_config(&config, &record.name, segments, &zone_name);
+        let scheduling = scheduler_config(config, &record.name, segments, &zone_name);
         let (scheduler, handle) =
             Scheduler::new(scheduling, store.clone(), lease.clone(), clock.clone(), stream);
-        let history = History::connect(&config.db_url, DB_CONNECTIONS)?;
         let keys = config.keyspace.clone();
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
         let collector = Collector::new(store.clone(), handle.clone(), history.clone());
         let admin = Admin::new(store, handle, history.clone(), clock, keys, zone_name);
 
         let release_lease = CancellationToken::new();
-        let mut last = JoinSet::new();
+        let mut last = Tasks::new();
         let released = release_lease.clone();
         last.spawn(async move { Ok(session.run(released).await?) });
-        let mut duties = JoinSet::new();
+        let mut duties = Tasks::new();
         let token = shutdown.clone();
         duties.spawn(async move { ("watch", watcher.run(token).await.map_err(Into::into)) });
         let token = shutdown.clone();
@@ -104,8 +118,7 @@ impl Tasks {
             heartbeat.run(token).await;
             ("heartbeat", Ok(()))
         });
-        let token = shutdown.clone();
-        let zone = config.time_zone;
+        let (token, zone) = (shutdown.clone(), config.time_zone.clone());
         duties.spawn(async move {
             if prepare(&history, &zone, &token).await {
                 collector.run(token).await;
@@ -113,24 +126,34 @@ impl Tasks {
             history.close().await;
             ("collector", Ok(()))
         });
-        let token = shutdown.clone();
-        duties.spawn(async move { ("api", serve(listener, admin, token).await) });
-        Ok(Self { duties, lease: last, release_lease })
+        let shutdown_grace = config.shutdown_grace;
+        Ok(Self { admin, duties, lease: last, release_lease, shutdown, shutdown_grace })
+    }
+
+    /// What the API answers with, for whoever has a way to call it.
+    pub fn api(&self) -> AdminServer<AdminApi> {
+        AdminServer::new(AdminApi::new(self.admin.clone()))
+    }
+
+    /// Answers the API's calls from this listener.
+    pub fn serve(&mut self, listener: TcpListener) {
+        let (api, token) = (self.api(), self.shutdown.clone());
+        self.duties.spawn(async move { ("api", serve(listener, api, token).await) });
     }
 
     /// Waits for the shutdown, or for a component that ends although it should not: then the node ends too,
     /// so that whoever supervises it starts it anew.
-    async fn supervise(mut self, shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+    pub async fn run(mut self) -> anyhow::Result<()> {
         let ended = tokio::select! {
             biased;
-            () = shutdown.cancelled() => Ok(()),
+            () = self.shutdown.cancelled() => Ok(()),
             Some(ended) = self.duties.join_next() => unexpected(ended),
             Some(ended) = self.lease.join_next() => unexpected(ended.map(|ended| ("lease", ended))),
         };
-        shutdown.cancel();
+        self.shutdown.cancel();
         let finish = async { while self.duties.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, finish).await.is_err() {
-            tracing::warn!(?grace, "not everything ended within the shutdown grace");
+        if tokio::time::timeout(self.shutdown_grace, finish).await.is_err() {
+            tracing::warn!(grace = ?self.shutdown_grace, "not everything ended within the shutdown grace");
         }
         self.release_lease.cancel();
         let _ = tokio::time::timeout(REVOKE_GRACE, self.lease.join_next()).await;
@@ -191,10 +214,14 @@ async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &Cancel
     }
 }
 
-async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    api: AdminServer<AdminApi>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let local: SocketAddr = listener.local_addr()?;
     tracing::info!(%local, "the admin API answers");
-    let server = tonic::transport::Server::builder().add_service(AdminServer::new(AdminApi::new(admin)));
+    let server = tonic::transport::Server::builder().add_service(api);
     server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned()).await?;
     Ok(())
 }

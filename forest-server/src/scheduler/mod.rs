@@ -18,10 +18,9 @@ mod settled;
 
 use std::time::Duration;
 
-use forest_etcd::{Change, Error, KeyValue, Outcome, SessionHandle, SharedClock, Store, WatchStream};
+use forest_etcd::{Change, Error, KeyValue, Outcome, SessionHandle, SharedClock, Store, Tasks, WatchStream};
 use forest_proto::{Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::clients::Seat;
@@ -65,7 +64,7 @@ pub(crate) struct Scheduler {
     view: View,
     guard: ClockGuard,
     role: Role,
-    in_flight: JoinSet<Answer>,
+    in_flight: Tasks<Answer>,
 }
 
 enum Role {
@@ -141,7 +140,7 @@ impl Scheduler {
             view,
             guard: ClockGuard::default(),
             role: Role::Follower(Campaign::default()),
-            in_flight: JoinSet::new(),
+            in_flight: Tasks::new(),
         };
         (scheduler, handle)
     }

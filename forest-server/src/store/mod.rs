@@ -10,6 +10,7 @@
 //! * Values reach the database as bound parameters only.
 //! * Reads end within [`READ_TIMEOUT`], writes within [`WRITE_TIMEOUT`].
 
+mod archive;
 mod entry;
 mod mysql;
 mod query;
@@ -19,17 +20,19 @@ mod statement;
 mod upsert;
 mod url;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+pub use archive::{Archive, Archived};
 pub(crate) use entry::Entry;
 #[cfg(test)]
 pub(crate) use query::Count;
 pub(crate) use query::{Filter, Page, PageToken};
 pub(crate) use row::Row;
 pub(crate) use upsert::Saved;
-pub(crate) use url::DbUrl;
+pub use url::DbUrl;
 
 /// A read that takes longer is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +50,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the history could not be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     /// The database is away, overloaded, read-only or lost a deadlock. Trying again later may help.
     #[error("history database unavailable ({doing}): {cause}")]
     Unavailable { doing: &'static str, cause: Cause },
@@ -65,7 +68,7 @@ impl StoreError {
 
 /// A handle on the history; clones share one pool of connections.
 #[derive(Clone)]
-pub(crate) struct History {
+pub struct History {
     backend: Backend,
 }
 
@@ -73,13 +76,15 @@ pub(crate) struct History {
 enum Backend {
     MySql(mysql::MySql),
     Sqlite(sqlite::Sqlite),
+    Other(archive::Other),
 }
 
-macro_rules! on_backend {
-    ($self:ident, $backend:ident => $call:expr) => {
+macro_rules! on_database {
+    ($self:ident, $backend:ident => $call:expr, other => $other:expr) => {
         match &$self.backend {
             Backend::MySql($backend) => $call,
             Backend::Sqlite($backend) => $call,
+            Backend::Other(_) => $other,
         }
     };
 }
@@ -87,7 +92,7 @@ macro_rules! on_backend {
 impl History {
     /// Prepares a pool of at most `max_connections`. Does no I/O: the database may be away.
     /// Must be called inside a Tokio runtime.
-    pub(crate) fn connect(url: &DbUrl, max_connections: u32) -> Result<Self, StoreError> {
+    pub fn connect(url: &DbUrl, max_connections: u32) -> Result<Self, StoreError> {
         let backend = match url.target() {
             url::Target::MySql(server) => Backend::MySql(mysql::MySql::new(server, max_connections)?),
             url::Target::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::new(path, max_connections)),
@@ -95,12 +100,17 @@ impl History {
         Ok(Self { backend })
     }
 
+    /// A history that is no database.
+    pub fn archive(archive: Arc<dyn Archive>) -> Self {
+        Self { backend: Backend::Other(archive::Other(archive)) }
+    }
+
     /// Brings the table to this version's shape. Nodes that do it at once wait for each other.
     ///
     /// A table of the original is taken over with its rows; their local times are read on the clock of `zone`.
     pub(crate) async fn migrate(&self, zone: &TimeZone) -> Result<(), StoreError> {
         let doing = "preparing the table";
-        let migrated = async { on_backend!(self, backend => backend.migrate(zone).await) };
+        let migrated = async { on_database!(self, backend => backend.migrate(zone).await, other => Ok(())) };
         tokio::time::timeout(MIGRATE_TIMEOUT, migrated)
             .await
             .map_err(|_| StoreError::timed_out(doing, MIGRATE_TIMEOUT))?
@@ -109,7 +119,11 @@ impl History {
     /// Saves rows; saving one again changes nothing. On an error some of them may have been saved: save all
     /// of them again. What [`Saved::rejected`] lists has not been saved and must be kept elsewhere.
     pub(crate) async fn save(&self, rows: &[Row]) -> Result<Saved, StoreError> {
-        on_backend!(self, backend => upsert::save(backend, rows).await)
+        match &self.backend {
+            Backend::MySql(backend) => upsert::save(backend, rows).await,
+            Backend::Sqlite(backend) => upsert::save(backend, rows).await,
+            Backend::Other(archive) => archive.save(rows).await,
+        }
     }
 
     /// One page of rows, newest first, with long texts cut; `from` is the `next` of the page before.
@@ -120,31 +134,31 @@ impl History {
         from: Option<&PageToken>,
     ) -> Result<Page, StoreError> {
         let page_size = page_size.clamp(1, query::MAX_PAGE);
-        let entries = on_backend!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await)?;
+        let entries = on_database!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await, other => Err(archive::unread()))?;
         Ok(Page::of(entries, page_size))
     }
 
     /// The whole row of a run.
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Entry>, StoreError> {
-        let entries = on_backend!(self, backend => backend.entries(query::get(backend, id)).await)?;
+        let entries = on_database!(self, backend => backend.entries(query::get(backend, id)).await, other => Err(archive::unread()))?;
         Ok(entries.into_iter().next())
     }
 
     /// How many rows pass the filter, counted up to a bound.
     #[cfg(test)]
     pub(crate) async fn count(&self, filter: &Filter) -> Result<Count, StoreError> {
-        let found = on_backend!(self, backend => backend.number(query::count(backend, filter)).await)?;
+        let found = on_database!(self, backend => backend.number(query::count(backend, filter)).await, other => Err(archive::unread()))?;
         Ok(Count::of(found))
     }
 
     /// Whether the database answers.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        on_backend!(self, backend => backend.number(query::ping()).await).map(|_| ())
+        on_database!(self, backend => backend.number(query::ping()).await.map(|_| ()), other => Ok(()))
     }
 
     /// Closes the connections, after those in use have been given back.
     pub(crate) async fn close(&self) {
-        on_backend!(self, backend => backend.close().await);
+        on_database!(self, backend => backend.close().await, other => {});
     }
 }
 

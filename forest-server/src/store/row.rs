@@ -5,6 +5,7 @@
 
 use forest_proto::record::{Execution, MAX_PARAMS, MAX_RESULT, Origin, Outcome, Status};
 
+use super::archive::Archived;
 use super::statement::Arg;
 
 /// How far a row is; it only grows. See [`super::upsert`].
@@ -54,6 +55,11 @@ impl Row {
         execution.snapshot.remark.clear();
         execution.snapshot.mobile.clear();
         row
+    }
+
+    pub(super) fn archived(&self) -> Archived {
+        let Self { execution, fencing_token, late } = self.clone();
+        Archived { execution, fencing_token, late }
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -24,7 +24,7 @@ const MOOT: [&str; 8] = [
 
 /// A checked `db_url`.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct DbUrl {
+pub struct DbUrl {
     target: Target,
     ignored: Vec<String>,
 }
@@ -53,7 +53,7 @@ pub(super) struct Server {
 /// Why a `db_url` was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("db_url {0}; write mysql://user:password@host:3306/database, or sqlite:///path/file.db")]
-pub(crate) struct UrlError(&'static str);
+pub struct UrlError(&'static str);
 
 impl DbUrl {
     pub(super) fn target(&self) -> &Target {

@@ -12,9 +12,8 @@ mod looks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use forest_etcd::{Store, Txn};
+use forest_etcd::{Store, Tasks, Txn};
 use forest_proto::{RunId, Segment};
-use tokio::task::JoinSet;
 
 use super::settled::Handout;
 use super::{Answer, SchedulerConfig, Subject};
@@ -166,7 +165,7 @@ impl Leading {
 
 impl Duties {
     /// Sends everything, each as a task whose answer comes back.
-    pub(super) fn spawn(self, term: i64, store: &Store, tasks: &mut JoinSet<Answer>) {
+    pub(super) fn spawn(self, term: i64, store: &Store, tasks: &mut Tasks<Answer>) {
         for mut batch in self.batches {
             let store = store.clone();
             tasks.spawn(async move {

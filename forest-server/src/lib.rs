@@ -1,0 +1,14 @@
+//! `forest-server`: one node of a Forest cluster. See the README for how to run it.
+//!
+//! A library only so that a simulator can run the very same node on a clock, an etcd and a database of its own;
+//! nothing here is promised to other programs.
+
+mod admin;
+mod collect;
+pub mod config;
+mod core;
+mod grpc;
+pub mod node;
+mod schedule;
+mod scheduler;
+pub mod store;
