@@ -180,8 +180,10 @@ impl Agent {
         while self.runs.len() < self.profile.capacity as usize {
             let Some(offer) = serving.inbox.take(self.cluster.now()) else { return };
             let run = offer.snapshot.id.clone();
-            // A listing from before its claim may show it once more.
+            // A listing from before its claim may show it once more; or an earlier registration's claim is not
+            // settled yet, while the run was taken from there and given to this one.
             if self.runs.contains_key(&run) {
+                serving.postponed.insert(run, offer);
                 continue;
             }
             self.runs.insert(run.clone(), Live::new(registration));
@@ -233,6 +235,11 @@ impl Agent {
 
     fn forget(&mut self, run: &RunId) {
         self.runs.remove(run);
+        if let Phase::Serving(serving) = &mut self.phase
+            && let Some(offer) = serving.postponed.remove(run)
+        {
+            serving.inbox.put_back(run.clone(), offer);
+        }
     }
 
     /// Of a run that has ended nothing is left to stop. The key is then the leader's: if the run failed, it says

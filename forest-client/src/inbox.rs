@@ -76,6 +76,11 @@ impl Inbox {
         }
     }
 
+    /// Offers again what was taken and could not be claimed yet.
+    pub(crate) fn put_back(&mut self, run: RunId, offer: Offer) {
+        self.waiting.entry(run).or_insert(offer);
+    }
+
     fn offer(&mut self, kv: KeyValue) {
         let Some(run) = self.run_of(&kv.key) else { return self.complain(kv.key, "is no snapshot's key") };
         if self.waiting.get(&run).is_some_and(|known| known.revision >= kv.mod_revision) {

@@ -1,11 +1,13 @@
 //! What belongs to one registration and ends with it: its lease, its inbox, its two watches.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forest_etcd::{Change, KeyRange, SessionHandle, Tasks, WatchConfig, WatchStream, Watcher};
 use forest_proto::{Key, Keyspace, RunId};
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::Offer;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::handler::Handlers;
@@ -18,6 +20,8 @@ const RELIST_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Serving {
     pub(crate) registration: Registration,
     pub(crate) inbox: Inbox,
+    /// Offers of runs that are still somewhere in this process.
+    pub(crate) postponed: BTreeMap<RunId, Offer>,
     keys: Keyspace,
     session: SessionHandle,
     snapshots: WatchStream,
@@ -50,6 +54,7 @@ impl Serving {
         Self {
             snapshots: watch(keys.snapshots_of(group, client)),
             cancels: watch(keys.cancels_of(group, client)),
+            postponed: BTreeMap::new(),
             inbox: Inbox::new(keys.clone(), group.clone(), handlers),
             keys: keys.clone(),
             session: cluster.session.clone(),

@@ -26,7 +26,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Error, KeyRange, KeyValue, Store};
@@ -91,6 +91,7 @@ pub struct Watcher {
     config: WatchConfig,
     outbox: mpsc::Sender<Vec<Change>>,
     stats: Arc<stats::Counters>,
+    doubted: Arc<Notify>,
     /// Everything up to this revision has been delivered; 0 = nothing yet.
     seen: i64,
 }
@@ -99,6 +100,7 @@ pub struct Watcher {
 pub struct WatchStream {
     inbox: mpsc::Receiver<Vec<Change>>,
     stats: WatchStats,
+    doubted: Arc<Notify>,
 }
 
 impl WatchStream {
@@ -112,6 +114,11 @@ impl WatchStream {
         self.inbox.try_recv().ok()
     }
 
+    /// Says that the stream must have dropped something: the range is listed soon, beside the stream.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
     pub fn stats(&self) -> WatchStats {
         self.stats.clone()
     }
@@ -121,8 +128,10 @@ impl Watcher {
     pub fn new(store: Store, config: WatchConfig) -> (Self, WatchStream) {
         let (outbox, inbox) = mpsc::channel(config.buffer.max(1));
         let stats = Arc::new(stats::Counters::default());
-        let stream = WatchStream { inbox, stats: WatchStats::new(Arc::clone(&stats)) };
-        (Self { store, config, outbox, stats, seen: 0 }, stream)
+        let doubted = Arc::new(Notify::new());
+        let stream =
+            WatchStream { inbox, stats: WatchStats::new(Arc::clone(&stats)), doubted: Arc::clone(&doubted) };
+        (Self { store, config, outbox, stats, doubted, seen: 0 }, stream)
     }
 
     pub fn stats(&self) -> WatchStats {

@@ -7,8 +7,11 @@ mod admin;
 mod collect;
 pub mod config;
 mod core;
+pub mod dev;
 mod grpc;
 pub mod node;
 mod schedule;
 mod scheduler;
 pub mod store;
+
+pub use grpc::{AdminApi, AdminServer};

@@ -1,21 +1,31 @@
-//! The program: reads its configuration, starts logging, and runs a node until a signal.
+//! The program: reads its configuration, starts logging, and runs a node, or a whole Forest for development, until a
+//! signal.
 
 use std::process::ExitCode;
 
-use forest_server::config::{self, Config, LogFormat, Task};
-use forest_server::node;
+use forest_server::config::{self, LogFormat, Task};
+use forest_server::{dev, node};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let config = match config::from_process() {
-        Task::Serve(config) => *config,
-        Task::Exit(exit) => return exit.report(),
+    let ended = match config::dev::from_process() {
+        Some(Ok(config)) => {
+            start_logging(&config.log_level, LogFormat::Text);
+            until_signalled(|shutdown| dev::run(config, shutdown))
+        }
+        Some(Err(exit)) => return exit.report(),
+        None => match config::from_process() {
+            Task::Serve(config) => {
+                start_logging(&config.log_level, config.log_format);
+                config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                until_signalled(|shutdown| node::run(*config, shutdown))
+            }
+            Task::Exit(exit) => return exit.report(),
+        },
     };
-    start_logging(&config);
-    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    match run(config) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the node failed");
@@ -25,7 +35,10 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn until_signalled<F>(run: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut next_signal = async move || {
@@ -34,23 +47,23 @@ async fn run(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    let mut node = std::pin::pin!(node::run(config, shutdown.clone()));
+    let mut running = std::pin::pin!(run(shutdown.clone()));
     tokio::select! {
-        ended = &mut node => return ended,
+        ended = &mut running => return ended,
         () = next_signal() => tracing::info!("shutting down; a second signal ends at once"),
     }
     shutdown.cancel();
     tokio::select! {
-        ended = &mut node => ended,
+        ended = &mut running => ended,
         () = next_signal() => anyhow::bail!("ended by a second signal"),
     }
 }
 
-fn start_logging(config: &Config) {
+fn start_logging(level: &str, format: LogFormat) {
     // Checked when the configuration was read.
-    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_default();
+    let filter = EnvFilter::try_new(level).unwrap_or_default();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
+    match format {
         LogFormat::Json => {
             builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
         }

@@ -4,35 +4,43 @@ use std::path::{Path, PathBuf};
 
 /// A word, and the only places that may contain it.
 const OWNERS: [(&str, &[&str]); 7] = [
-    ("etcd_client::", &["forest-etcd/src"]),
+    // The embedded one takes the generated protocol code from it.
+    ("etcd_client::", &["forest-etcd/src", "embedded-etcd/src"]),
     ("sqlx::", &["forest-server/src/store", "tests/src"]),
     ("cron::Schedule", &["forest-server/src/schedule/cron.rs"]),
     (
         "tonic::",
         &[
             "forest-etcd/src",
+            "embedded-etcd/src",
             "forest-server/src/grpc",
             "forest-server/src/node/mod.rs",
             "forest-cli/src",
             "proto",
+            "simulation/src",
             "tests/src",
             "tests/suite",
         ],
     ),
     ("clock_gettime", &["forest-etcd/src/clock.rs"]),
-    ("/server/conf", &["proto/src/keys.rs", "proto/src/record", "tests"]),
-    ("/client/execute", &["proto/src/keys.rs", "proto/src/record", "tests"]),
+    ("/server/conf", &["proto/src/keys.rs", "proto/src/record", "simulation", "tests"]),
+    ("/client/execute", &["proto/src/keys.rs", "proto/src/record", "simulation", "tests"]),
 ];
 
 /// What a folder must not mention at all.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("forest-server/src/core", &["tokio", "async fn", "sqlx", "tonic", "Store,"]),
     ("forest-server/src/schedule", &["tokio", "async fn", "forest_etcd"]),
-    ("forest-client", &["forest_server"]),
-    ("forest-server", &["forest_client"]),
+    ("forest-client", &["forest_server", "embedded_etcd"]),
+    ("forest-etcd", &["forest_server", "forest_client", "embedded_etcd"]),
+    ("embedded-etcd", &["forest_server", "forest_client"]),
     ("forest-cli", &["forest_etcd", "forest_server", "forest_client"]),
     ("proto/src", &["tokio", "async fn", "std::fs", "std::net"]),
 ];
+
+/// Crates that the server names in one folder alone: the whole Forest in one process.
+const OF_DEV: [&str; 2] = ["forest_client", "embedded_etcd"];
+const DEV: &str = "forest-server/src/dev/";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the workspace").to_owned()
@@ -98,6 +106,30 @@ fn dependencies_point_one_way_and_the_core_is_pure() {
 }
 
 #[test]
+fn server_and_client_are_strangers_but_in_the_development_mode() {
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for (file, number, line) in lines() {
+        let Some(word) = OF_DEV.iter().find(|word| line.contains(**word)) else { continue };
+        match file.starts_with("forest-server/") {
+            true if file.starts_with(DEV) => inside.push(*word),
+            true => outside.push(format!("{file}:{number} names {word:?}")),
+            false => {}
+        }
+    }
+    assert!(outside.is_empty(), "{outside:#?}");
+    assert!(OF_DEV.iter().all(|word| inside.contains(word)), "the folder has moved: {inside:?}");
+
+    let manifest = |name: &str| {
+        std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a readable manifest")
+    };
+    let names_server = |text: &str| text.lines().any(|line| line.trim_start().starts_with("forest-server"));
+    for name in ["forest-client", "embedded-etcd", "forest-etcd", "proto", "forest-cli"] {
+        assert!(!names_server(&manifest(name)), "{name} depends on the server");
+    }
+    assert!(names_server(&manifest("simulation")), "what is looked for in manifests is found");
+}
+
+#[test]
 fn no_key_is_written_outside_the_keyspace() {
     // In production code; the tests write keys by hand on purpose, to see what others would see.
     let families = [
@@ -111,7 +143,9 @@ fn no_key_is_written_outside_the_keyspace() {
     let found: Vec<_> = lines()
         .into_iter()
         .filter(|(file, _, _)| {
-            !file.starts_with("tests/") && !file.contains("/tests") && file != "proto/src/keys.rs"
+            !["tests/", "simulation/"].iter().any(|of_tests| file.starts_with(of_tests))
+                && !file.contains("/tests")
+                && file != "proto/src/keys.rs"
         })
         .filter(|(_, _, line)| line.contains('"') && families.iter().any(|family| line.contains(family)))
         .map(|(file, number, _)| format!("{file}:{number}"))

@@ -7,6 +7,7 @@ mod admin;
 mod architecture;
 mod cli;
 mod clients;
+mod dev;
 mod garbage;
 mod history;
 mod leader;

@@ -6,9 +6,11 @@
 //! out of the listing.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::watch::{Change, WatchConfig};
@@ -21,9 +23,16 @@ const SOONER: u32 = 10;
 
 type Page = (Pager, Result<Option<Vec<KeyValue>>, Error>);
 
+/// Between two audits that were asked for.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// When the next audit is due, or the one that is running.
 pub(super) struct Audits {
     due: Instant,
+    /// Where the reader says that something is missing.
+    doubted: Arc<Notify>,
+    /// Not before this, even if it is asked for.
+    earliest: Instant,
     every: Duration,
     running: Option<Running>,
 }
@@ -52,14 +61,15 @@ pub(super) enum Found {
 }
 
 impl Audits {
-    pub(super) fn new(every: Duration) -> Self {
-        Self { due: Instant::now() + spread(every, fastrand::f64()), every, running: None }
+    pub(super) fn new(every: Duration, doubted: Arc<Notify>) -> Self {
+        let now = Instant::now();
+        Self { due: now + spread(every, fastrand::f64()), doubted, earliest: now, every, running: None }
     }
 
     /// Waits until the audit is due, starts it, waits for its next page. Cancel-safe.
     pub(super) async fn next(&mut self, store: &Store, config: &WatchConfig, seen: i64) -> Found {
         if self.running.is_none() {
-            tokio::time::sleep_until(self.due).await;
+            self.wait().await;
             self.running = Some(Running::start(store.pager(&config.range, config.page), seen));
         }
         let Some(running) = &mut self.running else { return Found::Part(Vec::new()) };
@@ -73,6 +83,16 @@ impl Audits {
         found
     }
 
+    async fn wait(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.doubted.notified() => self.due = self.due.min(self.earliest),
+                () = tokio::time::sleep_until(self.due) => return,
+            }
+        }
+    }
+
     pub(super) fn give_up(&mut self) {
         if self.running.is_some() {
             self.end(self.every / SOONER);
@@ -81,7 +101,8 @@ impl Audits {
 
     fn end(&mut self, pause: Duration) {
         self.running = None;
-        self.due = Instant::now() + spread(pause, fastrand::f64());
+        let now = Instant::now();
+        (self.due, self.earliest) = (now + spread(pause, fastrand::f64()), now + PAUSE);
     }
 
     /// Live changes that may overtake the running audit.

@@ -1,6 +1,7 @@
 //! The supervisor of one watcher: lists, follows the stream, and decides how to go on.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Error as ClientError, WatchResponse};
@@ -43,7 +44,7 @@ enum Event {
 impl Watcher {
     pub(super) async fn supervise(&mut self) -> Infallible {
         let mut backoff = Backoff::default();
-        let mut audits = Audits::new(self.config.relist_every);
+        let mut audits = Audits::new(self.config.relist_every, Arc::clone(&self.doubted));
         let mut listed = false;
         loop {
             let began = Instant::now();
@@ -60,7 +61,7 @@ impl Watcher {
                 pause(&mut backoff).await;
             } else {
                 listed = true;
-                audits = Audits::new(self.config.relist_every);
+                audits = Audits::new(self.config.relist_every, Arc::clone(&self.doubted));
             }
         }
     }

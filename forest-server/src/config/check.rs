@@ -15,6 +15,9 @@ use crate::store::DbUrl;
 /// Room in a node's id for what makes it unique.
 pub(super) const MAX_NODE_NAME: usize = 48;
 
+/// What a watch drops is rare, and a full listing is not cheap.
+const VIEW_AUDIT: Duration = Duration::from_secs(600);
+
 /// A new leader needs the old one's lease to end, and then about this long to begin.
 const TAKE_OVER: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         lost_grace: lost_grace?,
         start_deadline: start_deadline?,
         shutdown_grace: shutdown_grace?,
+        view_audit: VIEW_AUDIT,
         log_level: log_level?,
         log_format: log_format?,
     })
@@ -232,7 +236,7 @@ impl Checker<'_> {
     }
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
     const FORM: &str = "must be address:port, such as 127.0.0.1:2856, [::1]:2856, localhost:2856 or :2856";
     let port = |port: &str| port.parse::<u16>().map_err(|_| FORM);
     if let Some(rest) = text.strip_prefix(':') {

@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command as Clap};
 
-use super::Exit;
 use super::fields::{CONFIG_FILE, FIELDS, Field};
+use super::{Exit, dev};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
         Exit { text: error.to_string(), code: if asked { 0 } else { 2 } }
     })?;
     Ok(match root.subcommand() {
+        Some((dev::NAME, _)) => return Err(dev::misplaced()),
         Some((_, matches)) => Request { command: Command::CheckConfig, values: values(matches) },
         None => Request { command: Command::Serve, values: values(&root) },
     })
@@ -72,6 +73,7 @@ fn clap() -> Clap {
             Clap::new("check-config")
                 .about("Print the effective configuration and where each value comes from, or what is wrong with it"),
         )
+        .subcommand(Clap::new(dev::NAME).about(dev::ABOUT))
 }
 
 fn argument(field: &'static Field) -> Option<Arg> {

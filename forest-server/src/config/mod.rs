@@ -9,6 +9,7 @@
 //! * Whoever has a [`Config`] has one that passed every check.
 
 mod check;
+pub mod dev;
 mod etcd;
 mod fields;
 mod file;
@@ -51,6 +52,8 @@ pub struct Config {
     /// For jobs that name none.
     pub start_deadline: Duration,
     pub shutdown_grace: Duration,
+    /// How often the view is compared with a full listing of etcd; not a setting.
+    pub view_audit: Duration,
     /// Directives for an `EnvFilter`, which takes them.
     pub log_level: String,
     pub log_format: LogFormat,
@@ -65,7 +68,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// What the command line asks for.
+/// What the command line asks for, unless it is [`dev`].
 #[derive(Debug)]
 pub enum Task {
     Serve(Box<Config>),
@@ -95,6 +98,15 @@ impl Exit {
 }
 
 impl Config {
+    /// The defaults and these settings, by key; neither a file nor the environment is asked.
+    pub(crate) fn with(settings: &[(&'static str, String)]) -> Result<Self, String> {
+        let (values, mut problems) = fields::gather(settings, &|_| None);
+        match check::check(&values, &mut problems) {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        }
+    }
+
     /// The address that others are told, given the one that is really listened on (its port may have been 0).
     pub fn advertised(&self, bound: SocketAddr) -> String {
         match (&self.advertise, bound.ip()) {
@@ -106,7 +118,7 @@ impl Config {
     }
 }
 
-/// Reads the configuration of this process.
+/// Reads the configuration of this process, which is not asked for [`dev`].
 pub fn from_process() -> Task {
     load(std::env::args_os(), &|name| std::env::var(name).ok())
 }

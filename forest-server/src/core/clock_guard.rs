@@ -1,8 +1,12 @@
 //! Whether the wall clock can be trusted to say what is due.
 //!
 //! The wall clock is compared with the time since boot. When the two part by more than a second, somebody
-//! set the clock; dispatch is then held until the clock agrees with that of the other nodes, or, where
-//! there is no other node to ask, until it has kept its pace for a while.
+//! set the clock; dispatch is then held until the clock agrees with that of another node, or until it has kept
+//! its pace for a while and is about right as far as others can tell. Nodes whose clocks were never quite the
+//! same must not hold dispatch for ever.
+//!
+//! A clock that is far off after that while is disowned: its node gives the leadership to those who disagree,
+//! as long as there is one of them.
 //!
 //! A step back needs no hold to be safe, since a cursor never goes back, but it is held all the same:
 //! it says that one of the two times was wrong.
@@ -19,14 +23,15 @@ const AGREES_MS: i64 = 1_000;
 pub(crate) const MAX_SKEW_MS: i64 = 5_000;
 /// Heartbeats older than this say nothing.
 const FRESH: Duration = Duration::from_secs(15);
-/// How long a stepped clock must keep its pace where nobody else can be asked.
-const ALONE: Duration = Duration::from_secs(10);
+/// How long a stepped clock must keep its pace where nobody agrees with it.
+const ON_PROBATION: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub(crate) struct ClockGuard {
     /// Wall clock minus time since boot, when last looked at.
     offset_ms: Option<i64>,
     held_since: Option<Duration>,
+    disowned: bool,
 }
 
 impl ClockGuard {
@@ -42,16 +47,28 @@ impl ClockGuard {
             );
             self.held_since = Some(now.boot);
         }
+        self.disowned = false;
         let Some(since) = self.held_since else { return false };
-        let mut fresh = others.filter(|beat| is_fresh(beat, now)).peekable();
-        let alone = fresh.peek().is_none();
+        let fresh: Vec<_> = others.filter(|beat| is_fresh(beat, now)).collect();
         // Only what was heard after the step compares with the clock as it is now.
-        let agreed = fresh.any(|beat| beat.heard >= since && beat.skew_ms.abs() <= AGREES_MS);
-        if agreed || (alone && now.boot.saturating_sub(since) >= ALONE) {
-            tracing::warn!(alone, "dispatch goes on with the wall clock as it is");
+        let off_ms = fresh.iter().filter(|beat| beat.heard >= since).map(|beat| beat.skew_ms.abs()).min();
+        let probation_over = now.boot.saturating_sub(since) >= ON_PROBATION;
+        let trusted = match off_ms {
+            Some(off_ms) => off_ms <= AGREES_MS || (probation_over && off_ms <= MAX_SKEW_MS),
+            None => probation_over && fresh.is_empty(),
+        };
+        if trusted {
+            tracing::warn!(?off_ms, "dispatch goes on with the wall clock as it is");
             self.held_since = None;
+        } else {
+            self.disowned = probation_over && off_ms.is_some();
         }
         self.held_since.is_some()
+    }
+
+    /// Whether others must lead, because they do not agree with this clock at all.
+    pub(crate) fn is_disowned(&self) -> bool {
+        self.disowned
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -105,6 +122,27 @@ mod tests {
         assert!(guard.check(at(99_000, 107), [].iter()), "and forth: the time starts again");
         assert!(guard.check(at(108_000, 116), [].iter()));
         assert!(!guard.check(at(109_000, 117), [].iter()));
+    }
+
+    #[test]
+    fn a_stepped_clock_that_is_about_right_is_trusted_after_its_probation() {
+        let mut guard = ClockGuard::default();
+        guard.check(at(100_000, 100), [].iter());
+        assert!(guard.check(at(103_000, 101), [beat(-1_500, 101)].iter()), "nobody agrees");
+        assert!(guard.check(at(112_900, 110), [beat(-1_500, 110)].iter()));
+        assert!(!guard.check(at(113_000, 111), [beat(-1_500, 111)].iter()) && !guard.is_disowned());
+    }
+
+    #[test]
+    fn a_stepped_clock_that_stays_wrong_is_disowned_while_there_is_somebody_else() {
+        let mut guard = ClockGuard::default();
+        guard.check(at(100_000, 100), [].iter());
+        assert!(guard.check(at(900_000, 101), [beat(-800_000, 101)].iter()) && !guard.is_disowned());
+        assert!(guard.check(at(909_000, 110), [beat(-800_000, 110)].iter()) && !guard.is_disowned());
+        assert!(guard.check(at(910_000, 111), [beat(-800_000, 111)].iter()) && guard.is_disowned());
+        assert!(guard.check(at(911_000, 112), [beat(-800_000, 111)].iter()) && guard.is_disowned());
+        assert!(!guard.check(at(930_000, 131), [beat(-800_000, 111)].iter()), "the other is gone");
+        assert!(!guard.is_disowned());
     }
 
     #[test]

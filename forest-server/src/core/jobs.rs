@@ -70,6 +70,10 @@ pub(crate) struct SegmentJobs {
     decided: Option<Decided>,
     /// Mod revision of the segment's `jobgen`; 0 = no job was ever stored in it.
     jobgen: i64,
+    /// How often it was put.
+    changes: i64,
+    /// As of this revision something is missing here that etcd has: nothing is decided before a listing.
+    doubted_at: Option<i64>,
     enabled: usize,
 }
 
@@ -260,9 +264,35 @@ impl Jobs {
             .collect()
     }
 
-    pub(crate) fn set_jobgen(&mut self, segment: Segment, revision: i64) {
-        let known = &mut self.segments[segment.index()].jobgen;
-        *known = revision.max(*known);
+    /// `changes` counts how often the generation was put. If the stream told of a later one than the next, the
+    /// jobs that came with those between are missing.
+    pub(crate) fn set_jobgen(&mut self, segment: Segment, revision: i64, changes: i64, listed: bool) {
+        let known = &mut self.segments[segment.index()];
+        if revision <= known.jobgen {
+            return;
+        }
+        if !listed && known.changes > 0 && changes > known.changes + 1 {
+            known.doubted_at = Some(revision);
+        }
+        (known.jobgen, known.changes) = (revision, changes);
+    }
+
+    /// etcd had something at this revision that should be here by now, and is not.
+    pub(crate) fn doubt(&mut self, segment: Segment, revision: i64) {
+        let known = &mut self.segments[segment.index()].doubted_at;
+        *known = (*known).max(Some(revision));
+    }
+
+    /// A listing shows everything that etcd had at this revision.
+    pub(crate) fn listed(&mut self, revision: i64) {
+        for segment in &mut self.segments {
+            segment.doubted_at = segment.doubted_at.filter(|at| *at > revision);
+        }
+    }
+
+    /// Whether anything is known to be missing.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.segments.iter().any(SegmentJobs::is_doubted)
     }
 
     /// The segment's generation was deleted, by somebody else. Comparing it with 0 is right then.
@@ -270,6 +300,7 @@ impl Jobs {
         let known = &mut self.segments[segment.index()].jobgen;
         if *known < revision {
             *known = 0;
+            self.segments[segment.index()].changes = 0;
         }
     }
 
@@ -295,6 +326,10 @@ impl SegmentJobs {
 
     pub(crate) fn jobgen(&self) -> i64 {
         self.jobgen
+    }
+
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted_at.is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

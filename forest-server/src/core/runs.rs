@@ -62,7 +62,7 @@ pub(crate) struct Runs {
     loads: BTreeMap<Seat, Load>,
     parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
     delays: BTreeSet<(i64, RunId)>,
-    /// Start deadlines of parked runs. Those of given ones are left to the slow scan: a client takes them at once.
+    /// Start deadlines of runs that are parked, or given and not claimed.
     deadlines: BTreeSet<(i64, RunId)>,
     /// Settled and waiting for the collector, in the order in which they were settled.
     settled: BTreeMap<(i64, RunId), ()>,
@@ -225,7 +225,8 @@ impl Runs {
                 let targets = self.parked.entry(run.group.clone()).or_default();
                 targets.entry(target.clone()).or_default().insert(id.clone());
             }
-            Place::Queued { client, .. } => {
+            Place::Queued { client, deadline_ms, .. } => {
+                self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
                 self.loads.entry((run.group.clone(), client.clone())).or_default().queued.insert(id.clone());
             }
             Place::Running { client } => {
@@ -245,14 +246,16 @@ impl Runs {
                 self.active.remove(id.job());
             }
         }
+        if let Place::Pending { deadline_ms: Some(at), .. } | Place::Queued { deadline_ms: Some(at), .. } =
+            &run.place
+        {
+            self.deadlines.remove(&(*at, id.clone()));
+        }
         match &run.place {
             Place::Delayed { due_ms, .. } => {
                 self.delays.remove(&(*due_ms, id.clone()));
             }
-            Place::Pending { target, deadline_ms } => {
-                if let Some(at) = deadline_ms {
-                    self.deadlines.remove(&(*at, id.clone()));
-                }
+            Place::Pending { target, .. } => {
                 if let Some(targets) = self.parked.get_mut(&run.group)
                     && let Some(runs) = targets.get_mut(target)
                 {

@@ -118,6 +118,7 @@ impl View {
             Change::Listed(kv) => self.put(kv, None),
             Change::ListEnded { revision } => {
                 self.sweep(revision);
+                self.jobs.listed(revision);
                 self.complete = true;
                 self.revision = self.revision.max(revision);
             }
@@ -177,7 +178,7 @@ impl View {
             }
             Key::Jobgen(segment) => {
                 self.check_segment(segment)?;
-                self.jobs.set_jobgen(segment, revision);
+                self.jobs.set_jobgen(segment, revision, kv.version, live.is_none());
             }
             Key::Leader => {
                 self.leader_listing = listing;

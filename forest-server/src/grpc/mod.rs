@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::{Admin, FireQuery, JobFilter, PageRequest, RunFilter};
 
-pub(crate) use forest_proto::admin::v1::admin_server::AdminServer;
+pub use forest_proto::admin::v1::admin_server::AdminServer;
 
 /// The service to mount.
 pub struct AdminApi {

@@ -13,8 +13,8 @@ use forest_proto::record::Node as NodeRecord;
 use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use crate::admin::Admin;
 use crate::collect::Collector;
@@ -92,8 +92,11 @@ impl Node {
         let Surroundings { clock, history, .. } = surroundings;
         let (session, lease) = Session::new(&config.etcd, config.lease_ttl, clock.clone())?;
         // The stream has a connection of its own: while a listing is read, calls are not to wait behind it.
-        let changes =
-            WatchConfig { buffer: CHANGES, ..WatchConfig::new(KeyRange::prefix(&config.keyspace.all())) };
+        let changes = WatchConfig {
+            buffer: CHANGES,
+            relist_every: config.view_audit,
+            ..WatchConfig::new(KeyRange::prefix(&config.keyspace.all()))
+        };
         let (watcher, stream) = Watcher::new(Store::new(&config.etcd)?, changes);
         let zone_name = config.time_zone.iana_name().unwrap_or("UTC").to_owned();
         let scheduling = scheduler_config(config, &record.name, segments, &zone_name);
@@ -222,6 +225,7 @@ async fn serve(
     let local: SocketAddr = listener.local_addr()?;
     tracing::info!(%local, "the admin API answers");
     let server = tonic::transport::Server::builder().add_service(api);
-    server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned()).await?;
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
     Ok(())
 }

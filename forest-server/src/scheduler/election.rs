@@ -44,6 +44,16 @@ impl Scheduler {
                 if let Some(reason) = self.reason_to_step_down(leading) {
                     tracing::warn!(term = leading.term_number(), reason, "no longer the leader");
                     self.step_down(now);
+                } else if self.guard.is_disowned() {
+                    let term = leading.term_number();
+                    tracing::error!(
+                        term,
+                        "resigning: the wall clock was set, and the other nodes do not agree with it"
+                    );
+                    let (store, txn) = (self.store.clone(), self.resignation(term));
+                    // Whatever becomes of it, it is no leader any more; and the view will tell.
+                    self.in_flight.spawn(async move { Answer::Resigned(store.commit(txn).await) });
+                    self.step_down(now);
                 }
             }
             Role::Follower(_) => self.campaign_if_needed(now),
@@ -79,6 +89,9 @@ impl Scheduler {
             return;
         };
         campaign.next_at = now.boot + self.config.lease_ttl;
+        if self.guard.is_disowned() {
+            return;
+        }
         let skew = clock_guard::skew(
             now,
             self.view.heartbeats.iter().filter(|(n, _)| **n != self.config.node).map(|(_, b)| b),
@@ -135,6 +148,11 @@ impl Scheduler {
         self.role = Role::Leader(Box::new(Leading::new(term, lease, &self.config, now)));
     }
 
+    fn resignation(&self, term: i64) -> Txn {
+        let key = self.config.keys.leader();
+        Txn::new().created(key.clone(), term).delete(key)
+    }
+
     /// Gives the leadership back, so that nobody has to wait for the lease to end.
     pub(super) async fn resign(mut self) {
         let role = std::mem::replace(&mut self.role, Role::Follower(Campaign::default()));
@@ -142,9 +160,7 @@ impl Scheduler {
         let _ =
             tokio::time::timeout(RESIGN_GRACE, async { while self.in_flight.join_next().await.is_some() {} })
                 .await;
-        let key = self.config.keys.leader();
-        let txn = Txn::new().created(key.clone(), leading.term_number()).delete(key);
-        match self.store.commit(txn).await {
+        match self.store.commit(self.resignation(leading.term_number())).await {
             Ok(Outcome::Applied { .. }) => tracing::info!(term = leading.term_number(), "resigned"),
             other => tracing::warn!(?other, "could not resign: the lease's end will do it"),
         }

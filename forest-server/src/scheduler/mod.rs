@@ -107,6 +107,8 @@ enum Answer {
         run: RunId,
         result: Result<Option<KeyValue>, Error>,
     },
+    /// The leader key is gone, or was not ours any more, or hangs on a lease that tells the same later.
+    Resigned(Result<Outcome, Error>),
 }
 
 enum Event {
@@ -228,6 +230,7 @@ impl Scheduler {
         let now = self.now();
         match (answer, &mut self.role) {
             (Answer::Campaigned { lease, result }, _) => self.campaigned(lease, result),
+            (Answer::Resigned(result), _) => tracing::info!(?result, "resigned"),
             (Answer::Dispatched { term, batch, result }, Role::Leader(leading)) if leading.leads(term) => {
                 let reread = leading.dispatched(&mut self.view, *batch, result, now);
                 if let Some(segment) = reread {
@@ -267,6 +270,9 @@ impl Scheduler {
             Role::Leader(leading) => {
                 let mut duties = leading.drive(&mut self.view, &self.config, now, held);
                 let (term, unclear) = (leading.term_number(), std::mem::take(&mut duties.unclear));
+                if leading.takes_doubts(&self.view) {
+                    self.stream.doubt();
+                }
                 duties.spawn(term, &self.store, &mut self.in_flight);
                 unclear.into_iter().for_each(|segment| self.reread(term, segment));
             }
@@ -296,6 +302,8 @@ impl Scheduler {
     fn until_next_time(&self) -> Duration {
         let now = self.now();
         let wanted = match &self.role {
+            // The end of the first listing is an event.
+            Role::Follower(_) if !self.view.is_complete() => LOOK_AGAIN,
             Role::Follower(campaign) => campaign.until_next(now),
             Role::Leader(leading) => leading.until_next(&self.view, now, self.guard.is_held()),
         };

@@ -37,7 +37,7 @@ pub(super) enum Lane {
 
 impl Leading {
     pub(super) fn dispatch(&mut self, view: &View, now: Now, duties: &mut Duties) {
-        for segment in view.jobs.segments() {
+        for segment in view.jobs.segments().filter(|segment| !view.jobs.segment(*segment).is_doubted()) {
             match self.lanes[segment.index()] {
                 Lane::Behind { revision } if view.revision() >= revision => {}
                 Lane::Paused { until } if until <= now.boot => {}
@@ -110,8 +110,9 @@ impl Leading {
                 Lane::Ready
             }
             Ok(Outcome::Refused { found, .. }) => match behind(found.iter().flatten()) {
-                // The view shows all that was found, and yet it was refused: do not ask at full speed.
+                // The view is as new as all that was found, and yet it was refused: do not ask at full speed.
                 Lane::Behind { revision } if revision <= view.revision() => {
+                    self.doubt_what_lacks(view, segment, &found, revision);
                     Lane::Paused { until: now.boot + REFUSED_AGAIN }
                 }
                 lane => lane,
@@ -126,6 +127,18 @@ impl Leading {
             }
         };
         None
+    }
+
+    /// What etcd had at a revision must be in a view that is as new. What is not was dropped by the watch.
+    fn doubt_what_lacks(&self, view: &mut View, segment: Segment, found: &[Option<KeyValue>], revision: i64) {
+        let jobs = view.jobs.segment(segment);
+        let cursor = jobs.decided().map_or(0, |decided| decided.revision);
+        let known = [self.term.number(), cursor, jobs.jobgen()];
+        let lacks = |(found, known): (&Option<KeyValue>, i64)| found.as_ref().is_some_and(|kv| kv.mod_revision > known);
+        if found.iter().zip(known).any(lacks) {
+            tracing::error!(%segment, revision, "the watch has dropped a change: listing everything again");
+            view.jobs.doubt(segment, revision);
+        }
     }
 
     pub(in crate::scheduler) fn reread(

@@ -23,6 +23,8 @@ const LOOKS: usize = 2_000;
 const PARKED_LOOKS: usize = 256;
 /// Pause before a step whose transaction did not commit is looked at again; the view catches up meanwhile.
 const STEP_AGAIN: Duration = Duration::from_millis(50);
+/// A step that was refused so often needs more than time.
+const REFUSALS: u32 = 5;
 /// Everything is looked at again this often, changed or not.
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 
@@ -184,6 +186,7 @@ impl Leading {
         for ((subject, promised), result) in steps.into_iter().zip(results) {
             match result {
                 Ok(Outcome::Applied { revision }) => {
+                    self.refusals.remove(&subject);
                     self.chain_parked(view, &subject);
                     self.awaited.insert((revision, subject), promised);
                 }
@@ -191,9 +194,23 @@ impl Leading {
                     if let Some(seat) = promised {
                         self.router.release(&seat);
                     }
+                    if matches!(&other, Ok(Outcome::Refused { .. })) {
+                        self.refused(&subject);
+                    }
                     self.again.insert((now.boot + pause_after(&subject, other), subject));
                 }
             }
+        }
+    }
+
+    /// A step that is refused again and again is decided on something that the watch dropped.
+    fn refused(&mut self, subject: &Subject) {
+        let refusals = self.refusals.entry(subject.clone()).or_default();
+        *refusals += 1;
+        if *refusals >= REFUSALS {
+            tracing::error!(?subject, "refused again and again: listing everything again");
+            self.refusals.clear();
+            self.doubts_steps = true;
         }
     }
 

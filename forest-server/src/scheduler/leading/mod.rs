@@ -56,6 +56,10 @@ pub(super) struct Leading {
     /// Committed, but not in the view yet.
     awaited: BTreeMap<(i64, Subject), Option<Seat>>,
     again: BTreeSet<(Duration, Subject)>,
+    /// How often a step was refused since it last was not.
+    refusals: BTreeMap<Subject, u32>,
+    /// Whether steps are refused so often that something must be missing in the view.
+    doubts_steps: bool,
     next_scan: Duration,
 }
 
@@ -89,12 +93,19 @@ impl Leading {
             requests: BTreeSet::new(),
             awaited: BTreeMap::new(),
             again: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            doubts_steps: false,
             next_scan: now.boot,
         }
     }
 
     pub(super) fn term_number(&self) -> i64 {
         self.term.number()
+    }
+
+    /// Whether the view must be listed again; asked once.
+    pub(super) fn takes_doubts(&mut self, view: &View) -> bool {
+        std::mem::take(&mut self.doubts_steps) | view.jobs.is_doubted()
     }
 
     pub(super) fn leads(&self, term: i64) -> bool {
@@ -147,9 +158,11 @@ impl Leading {
     pub(super) fn until_next(&self, view: &View, now: Now, held: bool) -> Duration {
         let until_wall = |at: i64| Duration::from_millis(u64::try_from(at - now.wall_ms).unwrap_or(0));
         let until_boot = |at: &Duration| at.saturating_sub(now.boot);
-        let fires = view.jobs.segments().filter_map(|segment| match self.lanes[segment.index()] {
+        // Lanes that may do nothing wait for an event, whatever time it is.
+        let lanes = view.jobs.segments().filter(|segment| !held && !view.jobs.segment(*segment).is_doubted());
+        let fires = lanes.filter_map(|segment| match self.lanes[segment.index()] {
             // What is due already waits for something else, whose end is an event.
-            Lane::Ready if !held => {
+            Lane::Ready => {
                 view.jobs.segment(segment).next_due().map(until_wall).filter(|wait| !wait.is_zero())
             }
             Lane::Paused { until } | Lane::Unclear { until } => Some(until_boot(&until)),

@@ -1,0 +1,163 @@
+//! What people ask of a cluster: each act is one call of one node's API, as the command line would make it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use forest_etcd::Process;
+use forest_proto::admin::v1 as api;
+use forest_proto::{Key, Keyspace, RunId};
+use serde_json::json;
+use tonic::Status;
+
+use crate::etcd::Cluster;
+use crate::machine::{Api, Work};
+use crate::plan::{Act, GROUPS, JobSpec};
+use crate::record::Record;
+
+/// Nobody waits longer for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The ids of the jobs that were added, in the plan's order.
+pub type JobIds = BTreeMap<usize, String>;
+
+/// A call, ready to be made.
+pub enum Call {
+    AddGroup(&'static str),
+    DeleteGroup(&'static str),
+    Add { number: usize, document: String },
+    Edit { id: String, patch: String },
+    Enable { id: String, enabled: bool },
+    Delete { id: String },
+    Run { id: String, key: String },
+    Cancel { run: RunId },
+}
+
+/// What became of a call; the id of a job that was added.
+pub type Made = Option<(usize, String)>;
+
+fn document(number: usize, spec: &JobSpec) -> String {
+    let mut document = patch(spec);
+    document["name"] = json!(format!("job-{number}"));
+    document.to_string()
+}
+
+fn patch(spec: &JobSpec) -> serde_json::Value {
+    let work = Work { takes_ms: spec.takes_ms, fails: spec.fails, listens: spec.listens };
+    let mut patch = json!({
+        "group": spec.group,
+        "target": "work",
+        "cron": spec.fires.to_string(),
+        "params": serde_json::to_string(&work).unwrap_or_default(),
+        "overlap": if spec.forbid_overlap { "forbid" } else { "allow" },
+        "misfire": if spec.fire_once { "fire_once" } else { "skip" },
+        "max_attempts": spec.max_attempts,
+        "retry_delays_ms": [spec.retry_delay_ms],
+        "on_lost": if spec.retry_lost { "retry" } else { "fail" },
+    });
+    if let Some(ms) = spec.start_deadline_ms {
+        patch["start_deadline_ms"] = json!(ms);
+    }
+    patch
+}
+
+/// `None`: there is nothing that it could be about.
+pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Option<Call> {
+    Some(match act {
+        Act::Add { spec } => Call::Add { number, document: document(number, spec) },
+        Act::Edit { job, spec } => Call::Edit { id: jobs.get(job)?.clone(), patch: patch(spec).to_string() },
+        Act::Enable { job, enabled } => Call::Enable { id: jobs.get(job)?.clone(), enabled: *enabled },
+        Act::Delete { job } => Call::Delete { id: jobs.get(job)?.clone() },
+        Act::Run { job, key } => Call::Run { id: jobs.get(job)?.clone(), key: format!("ask-{key}") },
+        Act::Cancel { pick } => {
+            let alive = alive(cluster);
+            Call::Cancel { run: alive.get(pick % alive.len().max(1))?.clone() }
+        }
+        Act::AddGroup { group } => Call::AddGroup(GROUPS[*group]),
+        Act::DeleteGroup { group } => Call::DeleteGroup(GROUPS[*group]),
+    })
+}
+
+/// The runs that are somewhere in etcd.
+fn alive(cluster: &Cluster) -> Vec<RunId> {
+    let keys = Keyspace::default();
+    let mut runs: Vec<RunId> = cluster
+        .list(&keys.all())
+        .iter()
+        .filter_map(|kv| match keys.parse(&String::from_utf8_lossy(&kv.key))? {
+            Key::Delay { run, .. } | Key::Pending { run, .. } => Some(run),
+            Key::Snapshot { run, .. } | Key::Execution { run, .. } => Some(run),
+            _ => None,
+        })
+        .collect();
+    runs.sort();
+    runs.dedup();
+    runs
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AddGroup(group) => write!(f, "add group {group}"),
+            Self::DeleteGroup(group) => write!(f, "delete group {group}"),
+            Self::Add { number, document } => write!(f, "add job {number}: {document}"),
+            Self::Edit { id, patch } => write!(f, "edit {id}: {patch}"),
+            Self::Enable { id, enabled } => write!(f, "{} {id}", if *enabled { "enable" } else { "disable" }),
+            Self::Delete { id } => write!(f, "delete {id}"),
+            Self::Run { id, key } => write!(f, "run {id}, asked as {key}"),
+            Self::Cancel { run } => write!(f, "cancel {run}"),
+        }
+    }
+}
+
+/// Makes a call as a part of the node's process, and records what came of it.
+pub async fn make(call: Call, (process, api): (Process, Api), node: String, record: Record) -> Made {
+    let what = call.to_string();
+    let answer = tokio::time::timeout(PATIENCE, process.run(send(call, api))).await;
+    let (said, made) = match answer {
+        Ok(Ok((said, made))) => (said, made),
+        Ok(Err(status)) => (format!("{:?}: {}", status.code(), status.message()), None),
+        Err(_) => ("no answer".into(), None),
+    };
+    record.tell(format!("{node} was asked to {what} -> {said}"));
+    made
+}
+
+async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
+    let done = || ("done".to_owned(), None);
+    Ok(match call {
+        Call::AddGroup(name) => {
+            api.add_group(api::AddGroupRequest { name: name.into(), remark: String::new() }).await?;
+            done()
+        }
+        Call::DeleteGroup(name) => {
+            api.delete_group(api::DeleteGroupRequest { name: name.into() }).await?;
+            done()
+        }
+        Call::Add { number, document } => {
+            let job = api.add_job(api::AddJobRequest { document }).await?.into_inner();
+            let id = serde_json::from_str::<serde_json::Value>(&job.document).ok();
+            let id = id.and_then(|document| document["id"].as_str().map(str::to_owned)).unwrap_or_default();
+            (format!("it is {id}"), Some((number, id)))
+        }
+        Call::Edit { id, patch } => {
+            api.edit_job(api::EditJobRequest { id, patch, version: 0 }).await?;
+            done()
+        }
+        Call::Enable { id, enabled } => {
+            api.set_job_enabled(api::SetJobEnabledRequest { id, enabled, reason: String::new() }).await?;
+            done()
+        }
+        Call::Delete { id } => {
+            api.delete_job(api::DeleteJobRequest { id, version: 0 }).await?;
+            done()
+        }
+        Call::Run { id, key } => {
+            let request = api::RunJobRequest { id, params: None, idempotency_key: key };
+            (format!("it is {}", api.run_job(request).await?.into_inner().run_id), None)
+        }
+        Call::Cancel { run } => {
+            api.cancel_run(api::CancelRunRequest { id: run.to_string() }).await?;
+            done()
+        }
+    })
+}

@@ -1,0 +1,49 @@
+//! Some time after the last fault everything that was due is done, and nothing newer is stuck.
+
+use forest_proto::record::{Execution, Status, decode};
+use forest_proto::{Key, Keyspace};
+
+use super::fires::Fires;
+use super::{Broken, Promise, Store, seconds};
+use crate::clock::BEGIN_MS;
+
+/// A fire may be decided so long after it was due on the checker's clock: the leader's may be behind.
+const FIRE_MS: i64 = 4_500;
+/// What nobody has to wait for may be there so long.
+const PASSING_MS: u64 = 5_000;
+/// A handler takes so long at most, and what is on its way to it a little more.
+const RUNNING_MS: u64 = 10_000;
+
+pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64, broken: &mut Broken) {
+    let end = broken.now_ms;
+    let wall = BEGIN_MS + i64::try_from(end).unwrap_or(i64::MAX);
+    for (job, fire) in fires.overdue(wall - FIRE_MS) {
+        broken.note(Promise::Drained, format!("the fire of {job} at {fire} is not decided"));
+    }
+    for (text, stored) in store {
+        let Some(key) = keys.parse(text) else { continue };
+        if let Key::Pending { group, .. } = &key
+            && !store
+                .keys()
+                .any(|other| matches!(keys.parse(other), Some(Key::Client { group: of, .. }) if of == *group))
+        {
+            // Nobody could take it.
+            continue;
+        }
+        let patience = match key {
+            Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
+            Key::Request { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
+            Key::Pending { .. } | Key::Snapshot { .. } => RUNNING_MS,
+            Key::Execution { .. } => match decode::<Execution>(&stored.value) {
+                Ok(execution) if execution.status == Status::Running => RUNNING_MS,
+                _ => PASSING_MS,
+            },
+            _ => continue,
+        };
+        let age = end.saturating_sub(stored.at_ms);
+        // What was there when the faults ended has had time enough, whatever it is.
+        if age > patience || stored.at_ms < calm_at {
+            broken.note(Promise::Drained, format!("{text} is there for {:.1} s", seconds(age)));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Whether a history keeps the promises: reads what happened, and nothing of the programs that did it.
+//!
+//! It works out by itself which fires are due, where each run is and who may write what, and compares. It shares
+//! the forms of the documents with the programs, and no decision.
+
+mod drained;
+mod fires;
+mod results;
+mod runs;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use forest_proto::{Key, Keyspace, SegmentCount};
+
+use crate::plan::Plan;
+use crate::record::{Change, Entry, Happened, Writer};
+use fires::Fires;
+use results::Results;
+use runs::Runs;
+use writers::Writers;
+
+/// What is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// A run is created once, ever.
+    CreatedOnce,
+    /// Each due fire of a stored job is decided once, with the move of the cursor.
+    EachFireDecided,
+    /// A cursor only goes on, and never beyond the present.
+    CursorAdvances,
+    /// A run is in one place.
+    OnePlace,
+    /// A job that forbids it has no two runs that are alive.
+    NoOverlap,
+    /// A run goes only when its end is recorded and settled.
+    NoneVanishes,
+    /// An end stays as it was recorded.
+    EndStays,
+    /// A next attempt comes with the failure of the one before, and not after somebody cancelled it.
+    RetryHasReason,
+    /// Runs are made of the job as it is.
+    NoOldVersion,
+    /// What only a leader may write is written by the one that leads.
+    OneTerm,
+    /// Runs are taken only from clients that are gone or would not start them.
+    LeftAlone,
+    /// A client starts nothing once its registration is gone.
+    ClaimedByTheRegistered,
+    /// No run is started twice, and later starts have larger tokens.
+    StartedOnce,
+    /// A result that etcd had is in etcd or in the database.
+    NoResultLost,
+    /// No change of a job undoes another that its author did not know.
+    NoLostUpdate,
+    /// A request is taken once, however often it is sent.
+    AskedOnce,
+    /// What is due is done some time after the last fault.
+    Drained,
+    /// No process ends by itself.
+    Lives,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Violation {
+    pub promise: Promise,
+    pub at_ms: u64,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:.3} s: {}", self.promise, seconds(self.at_ms), self.what)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // For people.
+pub(crate) fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// What the checker must know of a simulation beside its history.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub segments: SegmentCount,
+    /// When the last fault was over.
+    pub calm_at: u64,
+    /// When everything must be done; `None`: the history is not complete.
+    pub ends_at: Option<u64>,
+}
+
+/// What was broken, in the order in which it was noticed.
+#[derive(Default)]
+struct Broken {
+    now_ms: u64,
+    found: Vec<Violation>,
+}
+
+impl Broken {
+    fn note(&mut self, promise: Promise, what: impl Into<String>) {
+        self.found.push(Violation { promise, at_ms: self.now_ms, what: what.into() });
+    }
+}
+
+/// A key as it is now.
+#[derive(Debug, Clone)]
+struct Stored {
+    value: Vec<u8>,
+    /// When it got this value.
+    at_ms: u64,
+}
+
+/// Everything that is in etcd now.
+type Store = BTreeMap<String, Stored>;
+
+/// One change, with its key understood.
+struct Touched<'a> {
+    key: &'a Key,
+    text: &'a str,
+    before: Option<&'a Stored>,
+    after: Option<&'a [u8]>,
+}
+
+/// Checks a whole history.
+#[must_use]
+pub fn check(entries: &[Entry], terms: Terms) -> Vec<Violation> {
+    let mut checker = Checker::new(terms);
+    for (at_ms, happened) in entries {
+        checker.broken.now_ms = *at_ms;
+        checker.observe(happened);
+    }
+    if let Some(ends_at) = terms.ends_at {
+        checker.broken.now_ms = ends_at;
+        drained::check(&checker.store, &checker.keys, &checker.fires, terms.calm_at, &mut checker.broken);
+        checker.results.check_all_saved(&mut checker.broken);
+    }
+    checker.broken.found
+}
+
+struct Checker {
+    keys: Keyspace,
+    store: Store,
+    writers: Writers,
+    fires: Fires,
+    runs: Runs,
+    results: Results,
+    broken: Broken,
+}
+
+impl Checker {
+    fn new(terms: Terms) -> Self {
+        Self {
+            keys: Keyspace::default(),
+            store: Store::new(),
+            writers: Writers::default(),
+            fires: Fires::new(terms.segments),
+            runs: Runs::default(),
+            results: Results::default(),
+            broken: Broken::default(),
+        }
+    }
+
+    fn observe(&mut self, happened: &Happened) {
+        match happened {
+            Happened::Revision { by, changes, .. } => self.revision(*by, changes),
+            Happened::Started { run, fencing_token, .. } => {
+                self.runs.started(run, *fencing_token, &mut self.broken);
+            }
+            Happened::Saved { rows } => self.results.saved(rows, &mut self.broken),
+            Happened::Broke(what) => self.broken.note(Promise::Lives, what),
+            Happened::Ended { .. } | Happened::Told(_) => {}
+        }
+    }
+
+    fn revision(&mut self, by: Option<Writer>, changes: &[Change]) {
+        let keys: Vec<Option<Key>> = changes.iter().map(|change| self.keys.parse(&change.key)).collect();
+        let mut created = Vec::new();
+        let mut moves = Vec::new();
+        self.runs.begin();
+        for (change, key) in changes.iter().zip(&keys) {
+            let Some(key) = key else {
+                self.broken.note(Promise::OneTerm, format!("{} is no key of ours", change.key));
+                continue;
+            };
+            let touched = Touched {
+                key,
+                text: &change.key,
+                before: self.store.get(&change.key),
+                after: change.value.as_deref(),
+            };
+            self.writers.check(by, &touched, &self.store, &self.keys, &mut self.broken);
+            self.results.check(&touched, &mut self.broken);
+            match key {
+                Key::Job(id) => self.fires.job(id, touched.after),
+                Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
+                _ => self.runs.touch(&touched),
+            }
+            match &change.value {
+                Some(value) => {
+                    let stored = Stored { value: value.clone(), at_ms: self.broken.now_ms };
+                    self.store.insert(change.key.clone(), stored);
+                }
+                None => {
+                    self.store.remove(&change.key);
+                }
+            }
+        }
+        let world = runs::World { fires: &self.fires, store: &self.store, keys: &self.keys };
+        self.runs.settle(by, &world, &mut created, &mut self.broken);
+        self.fires.moved(&moves, &created, &mut self.broken);
+    }
+}
+
+impl Terms {
+    #[must_use]
+    pub fn of(plan: &Plan, ends_at: Option<u64>) -> Self {
+        let segments = SegmentCount::new(plan.segments).unwrap_or(SegmentCount::DEFAULT);
+        Self { segments, calm_at: plan.calm_at, ends_at }
+    }
+}

@@ -1,0 +1,285 @@
+//! Where each run is, how it got there, and where it may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forest_proto::record::{
+    ClientRecord, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, decode,
+};
+use forest_proto::{ClientId, GroupName, Key, Keyspace, RunId, TargetName};
+
+use super::fires::{Decision, Fires};
+use super::{Broken, Promise, Store, Touched};
+use crate::record::Writer;
+
+type Seat = (GroupName, ClientId);
+
+#[derive(Debug, Clone)]
+enum Doc {
+    Delay,
+    /// `None`: parked.
+    Given(Box<Snapshot>, Option<Seat>),
+    Execution(Box<Execution>, Option<Seat>),
+    Unreadable,
+}
+
+type Docs = BTreeMap<String, Doc>;
+
+/// What is around the runs when a revision is complete.
+pub(super) struct World<'a> {
+    pub(super) fires: &'a Fires,
+    pub(super) store: &'a Store,
+    pub(super) keys: &'a Keyspace,
+}
+
+#[derive(Default)]
+pub(super) struct Runs {
+    /// By job, because overlap is about one.
+    alive: BTreeMap<String, BTreeMap<RunId, Docs>>,
+    created: BTreeSet<RunId>,
+    ended: BTreeMap<RunId, Option<Outcome>>,
+    started: BTreeMap<RunId, i64>,
+    /// Of the revision at hand: the runs that it touches, as they were before.
+    touched: BTreeMap<RunId, Docs>,
+    /// Requests to stop a run that were there before the revision, and those that it removes.
+    stops: BTreeSet<RunId>,
+    stops_before: BTreeSet<RunId>,
+}
+
+fn is_settled(doc: &Doc) -> bool {
+    matches!(doc, Doc::Execution(execution, _) if execution.decided)
+}
+
+impl Runs {
+    pub(super) fn begin(&mut self) {
+        self.touched.clear();
+        self.stops_before.clone_from(&self.stops);
+    }
+
+    pub(super) fn touch(&mut self, touched: &Touched<'_>) {
+        let (run, seat) = match touched.key {
+            Key::Delay { run, .. } | Key::Pending { run, .. } => (run, None),
+            Key::Snapshot { group, client, run } => (run, Some((group.clone(), client.clone()))),
+            Key::Execution { group, client, run } => {
+                (run, client.as_ref().map(|client| (group.clone(), client.clone())))
+            }
+            Key::Cancel { run, .. } => {
+                match touched.after {
+                    Some(_) => self.stops.insert(run.clone()),
+                    None => self.stops.remove(run),
+                };
+                return;
+            }
+            _ => return,
+        };
+        if !self.touched.contains_key(run) {
+            self.touched.insert(run.clone(), self.docs(run));
+        }
+        let docs = self.alive.entry(run.job().to_owned()).or_default().entry(run.clone()).or_default();
+        let Some(value) = touched.after else {
+            docs.remove(touched.text);
+            if docs.is_empty()
+                && let Some(runs) = self.alive.get_mut(run.job())
+            {
+                runs.remove(run);
+            }
+            return;
+        };
+        let doc = match touched.key {
+            Key::Delay { .. } => decode::<Delay>(value).map(|_| Doc::Delay).ok(),
+            Key::Execution { .. } => decode(value).ok().map(|doc| Doc::Execution(Box::new(doc), seat)),
+            _ => decode(value).ok().map(|doc| Doc::Given(Box::new(doc), seat)),
+        };
+        docs.insert(touched.text.to_owned(), doc.unwrap_or(Doc::Unreadable));
+    }
+
+    fn docs(&self, run: &RunId) -> Docs {
+        self.alive.get(run.job()).and_then(|runs| runs.get(run)).cloned().unwrap_or_default()
+    }
+
+    /// The revision is complete; `decisions` gets what it decides about fires.
+    pub(super) fn settle(
+        &mut self,
+        by: Option<Writer>,
+        world: &World<'_>,
+        decisions: &mut Vec<Decision>,
+        broken: &mut Broken,
+    ) {
+        let touched = std::mem::take(&mut self.touched);
+        for (run, before) in &touched {
+            let after = self.docs(run);
+            if after.len() > 1 {
+                broken.note(Promise::OnePlace, format!("{run} is in {:?}", after.keys()));
+            }
+            match (before.values().next(), after.values().next()) {
+                (None, Some(doc)) => {
+                    decisions.extend(self.begins(run, doc, &touched, world, broken));
+                }
+                (Some(before), None) if !is_settled(before) => {
+                    broken.note(Promise::NoneVanishes, format!("{run} is gone without an end"));
+                }
+                (Some(before), Some(after)) => self.goes_on(by, run, before, after, world, broken),
+                _ => {}
+            }
+            if let Some(Doc::Execution(execution, _)) = after.values().next()
+                && execution.status != Status::Running
+            {
+                self.ended.insert(run.clone(), execution.outcome);
+            }
+        }
+    }
+
+    /// A run that was not there before.
+    fn begins(
+        &mut self,
+        run: &RunId,
+        doc: &Doc,
+        touched: &BTreeMap<RunId, Docs>,
+        world: &World<'_>,
+        broken: &mut Broken,
+    ) -> Option<Decision> {
+        if !self.created.insert(run.clone()) {
+            broken.note(Promise::CreatedOnce, format!("{run} is created again"));
+        }
+        let snapshot = match doc {
+            Doc::Delay => {
+                self.has_reason(run, touched, broken);
+                return None;
+            }
+            Doc::Given(snapshot, _) => {
+                self.is_given(run, snapshot, world, broken);
+                self.is_alone(run, snapshot, world, broken);
+                snapshot.as_ref()
+            }
+            Doc::Execution(execution, _) => {
+                if execution.status == Status::Running {
+                    broken.note(Promise::CreatedOnce, format!("{run} was claimed from nowhere"));
+                }
+                &execution.snapshot
+            }
+            Doc::Unreadable => {
+                broken.note(Promise::CreatedOnce, format!("{run} cannot be read"));
+                return None;
+            }
+        };
+        let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
+        (is_fire && !run.is_manual()).then(|| Decision {
+            job: snapshot.job_id.clone(),
+            at_ms: run.at().as_ms(),
+            others: snapshot.missed_fires,
+        })
+    }
+
+    /// A next attempt is made known in the revision that settles the one before.
+    fn has_reason(&self, run: &RunId, touched: &BTreeMap<RunId, Docs>, broken: &mut Broken) {
+        let before = run.with_attempt(run.attempt().saturating_sub(1));
+        let now = self.docs(&before);
+        let failed = now.values().any(|doc| match doc {
+            Doc::Execution(ended, _) => {
+                let outcome =
+                    matches!(ended.outcome, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Lost));
+                outcome && ended.decided
+            }
+            _ => false,
+        });
+        if !failed || !touched.contains_key(&before) {
+            broken.note(Promise::RetryHasReason, format!("{run}: {before} did not just fail"));
+        }
+        if self.stops_before.contains(&before) {
+            broken.note(Promise::RetryHasReason, format!("{run}, although somebody had cancelled {before}"));
+        }
+    }
+
+    /// A run that is to be executed from now on.
+    fn is_given(&self, run: &RunId, snapshot: &Snapshot, world: &World<'_>, broken: &mut Broken) {
+        let job = world.fires.get(&snapshot.job_id);
+        let current = job
+            .is_some_and(|job| job.version == snapshot.job_version && (job.is_enabled() || run.is_manual()));
+        if !current {
+            let stored = job.map(|job| (job.version, job.status));
+            let what = format!("{run} is of version {}, stored is {stored:?}", snapshot.job_version);
+            broken.note(Promise::NoOldVersion, what);
+        }
+    }
+
+    /// A retry is not asked: it is a part of a run that was there all the time.
+    fn is_alone(&self, run: &RunId, snapshot: &Snapshot, world: &World<'_>, broken: &mut Broken) {
+        if world.fires.get(&snapshot.job_id).is_none_or(|job| job.overlap != Overlap::Forbid) {
+            return;
+        }
+        let others = self.alive.get(run.job()).into_iter().flatten();
+        let mut others = others.filter(|(other, docs)| *other != run && !docs.values().all(is_settled));
+        if let Some((other, _)) = others.next() {
+            broken.note(Promise::NoOverlap, format!("{run} beside {other}"));
+        }
+    }
+
+    fn goes_on(
+        &self,
+        by: Option<Writer>,
+        run: &RunId,
+        before: &Doc,
+        after: &Doc,
+        world: &World<'_>,
+        broken: &mut Broken,
+    ) {
+        match (before, after) {
+            (Doc::Delay, Doc::Given(snapshot, _)) => self.is_given(run, snapshot, world, broken),
+            (Doc::Given(snapshot, Some(from)), Doc::Given(_, to))
+                if Some(from) != to.as_ref() && would_start(from, &snapshot.target, world) =>
+            {
+                broken.note(Promise::LeftAlone, format!("{run} was taken from {}", from.1));
+            }
+            (Doc::Given(_, from), Doc::Execution(execution, Some(client)))
+                if execution.status == Status::Running
+                    && (from.as_ref() != Some(client) || !is_registered(client, world)) =>
+            {
+                let what = format!("{run} was claimed by {} of {by:?}", client.1);
+                broken.note(Promise::ClaimedByTheRegistered, what);
+            }
+            (Doc::Execution(was, Some(client)), Doc::Execution(is, _))
+                if was.status == Status::Running
+                    && is.outcome == Some(Outcome::Lost)
+                    && by.is_some_and(|writer| writer.is_node)
+                    && is_registered(client, world) =>
+            {
+                broken.note(Promise::LeftAlone, format!("{run} is called lost, but {} is there", client.1));
+            }
+            (Doc::Execution(was, _), Doc::Execution(is, _))
+                if was.status != Status::Running
+                    && (was.outcome != is.outcome || was.status != is.status || was.result != is.result) =>
+            {
+                let what = format!("{run} was {:?} and is {:?}", was.outcome, is.outcome);
+                broken.note(Promise::EndStays, what);
+            }
+            (Doc::Execution(..), Doc::Delay | Doc::Given(..)) => {
+                broken.note(Promise::CreatedOnce, format!("{run} came back"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A handler began.
+    pub(super) fn started(&mut self, run: &RunId, token: i64, broken: &mut Broken) {
+        let earlier = (1..run.attempt()).filter_map(|attempt| self.started.get(&run.with_attempt(attempt)));
+        if let Some(larger) = earlier.copied().find(|earlier| *earlier >= token) {
+            broken.note(Promise::StartedOnce, format!("{run} has token {token} after {larger}"));
+        }
+        if self.started.insert(run.clone(), token).is_some() {
+            broken.note(Promise::StartedOnce, format!("{run} was started twice"));
+        }
+    }
+}
+
+fn registration<'a>(seat: &Seat, world: &World<'a>) -> Option<&'a [u8]> {
+    world.store.get(&world.keys.client(&seat.0, &seat.1)).map(|stored| stored.value.as_slice())
+}
+
+fn is_registered(seat: &Seat, world: &World<'_>) -> bool {
+    registration(seat, world).is_some()
+}
+
+fn would_start(seat: &Seat, target: &TargetName, world: &World<'_>) -> bool {
+    registration(seat, world).and_then(ClientRecord::read).is_some_and(|client| {
+        !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
+    })
+}

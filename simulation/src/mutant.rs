@@ -1,0 +1,189 @@
+//! The protocol with one of its guards taken away, to see that the checker notices.
+//!
+//! Nothing is changed in the programs: a guard is taken out of a transaction on its way to etcd, by the step that
+//! the transaction is. So what dies here is exactly what runs in production, but for that one comparison.
+
+use embedded_etcd::proto::{
+    PbCompare, PbCompareTarget, PbTargetUnion, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
+};
+
+/// A step of the protocol, recognised by what its transaction writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Campaign,
+    Dispatch,
+    Retry,
+    RequestRun,
+    Assign,
+    Move,
+    Lost,
+    Settle,
+    Cancel,
+    Claim,
+    Complete,
+    Collect,
+    ChangeJob,
+    AddJob,
+    Ask,
+    DeleteGroup,
+}
+
+/// What a comparison is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    Created,
+    Modified,
+}
+
+/// A defect to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// The comparison of a key that contains this text is left out.
+    Without { step: Step, key: &'static str, about: About },
+    /// The collector deletes what it has not saved yet.
+    DeleteBeforeSave,
+    /// A watch begins where etcd is, not where its listing was.
+    WatchFromNow,
+}
+
+/// A defect with its name and the number of seeds within which it must have been found.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutant {
+    pub name: &'static str,
+    pub defect: Defect,
+    pub within: u64,
+}
+
+const fn without(name: &'static str, step: Step, key: &'static str, about: About, within: u64) -> Mutant {
+    Mutant { name, defect: Defect::Without { step, key, about }, within }
+}
+
+const LEADER: &str = "/server/elect/leader";
+const CURSOR: &str = "/server/cursor/";
+const JOBGEN: &str = "/server/jobgen/";
+const DELAY: &str = "/server/delay/";
+const REQUEST: &str = "/server/request/";
+const ANSWER: &str = "/server/answer/";
+const PENDING: &str = "/server/pending/";
+const CONF: &str = "/server/conf/";
+const GROUP: &str = "/server/group/";
+const SNAPSHOT: &str = "/client/snapshot/";
+const EXECUTION: &str = "/client/execute/snapshot/";
+const CANCEL: &str = "/client/cancel/";
+const REGISTRATION: &str = "/clients/";
+
+use About::{Created, Modified};
+
+#[rustfmt::skip]
+pub const MUTANTS: &[Mutant] = &[
+    without("campaign-leader", Step::Campaign, LEADER, Created, 100),
+    without("dispatch-term", Step::Dispatch, LEADER, Created, 100),
+    without("dispatch-cursor", Step::Dispatch, CURSOR, Modified, 100),
+    without("dispatch-jobgen", Step::Dispatch, JOBGEN, Modified, 100),
+    without("retry-term", Step::Retry, LEADER, Created, 100),
+    without("retry-delay", Step::Retry, DELAY, Modified, 100),
+    without("retry-job", Step::Retry, CONF, Modified, 100),
+    without("request-term", Step::RequestRun, LEADER, Created, 100),
+    without("request-request", Step::RequestRun, REQUEST, Modified, 100),
+    without("request-job", Step::RequestRun, CONF, Modified, 100),
+    without("request-cursor", Step::RequestRun, CURSOR, Modified, 100),
+    without("assign-term", Step::Assign, LEADER, Created, 100),
+    without("assign-pending", Step::Assign, PENDING, Modified, 100),
+    without("move-term", Step::Move, LEADER, Created, 100),
+    without("move-snapshot", Step::Move, SNAPSHOT, Modified, 100),
+    without("move-registration", Step::Move, REGISTRATION, Modified, 100),
+    without("lost-term", Step::Lost, LEADER, Created, 100),
+    without("lost-execution", Step::Lost, EXECUTION, Modified, 100),
+    without("lost-registration", Step::Lost, REGISTRATION, Created, 100),
+    without("lost-cancel", Step::Lost, CANCEL, Created, 100),
+    without("settle-term", Step::Settle, LEADER, Created, 100),
+    without("settle-execution", Step::Settle, EXECUTION, Modified, 100),
+    without("settle-cancel", Step::Settle, CANCEL, Created, 100),
+    without("cancel-term", Step::Cancel, LEADER, Created, 100),
+    without("cancel-request", Step::Cancel, REQUEST, Modified, 100),
+    without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, 100),
+    without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, 100),
+    without("claim-registration", Step::Claim, REGISTRATION, Created, 100),
+    without("complete-execution", Step::Complete, EXECUTION, Modified, 100),
+    without("collect-execution", Step::Collect, EXECUTION, Modified, 100),
+    without("change-job", Step::ChangeJob, CONF, Modified, 100),
+    without("add-job-group", Step::AddJob, GROUP, Modified, 100),
+    without("ask-request", Step::Ask, REQUEST, Created, 100),
+    without("ask-answer", Step::Ask, ANSWER, Created, 100),
+    Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, within: 100 },
+    Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, within: 100 },
+];
+
+impl Defect {
+    /// Spoils a request on its way to etcd.
+    pub fn spoil(self, request: &mut PbTxnRequest) {
+        let Self::Without { step, key, about } = self else { return };
+        for op in request.success.iter_mut().chain(&mut request.failure) {
+            if let Some(PbTxnOpRequest::RequestTxn(nested)) = &mut op.request {
+                self.spoil(nested);
+            }
+        }
+        if step_of(request) == Some(step) {
+            request
+                .compare
+                .retain(|compare| !(contains(&compare.key, key) && subject(compare) == Some(about)));
+        }
+    }
+}
+
+fn contains(key: &[u8], part: &str) -> bool {
+    key.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+/// A revision of 0 says for creation and for change the same: the key is absent.
+fn subject(compare: &PbCompare) -> Option<About> {
+    match (PbCompareTarget::try_from(compare.target), &compare.target_union) {
+        (Ok(PbCompareTarget::Create), Some(PbTargetUnion::CreateRevision(_))) => Some(About::Created),
+        (Ok(PbCompareTarget::Mod), Some(PbTargetUnion::ModRevision(_))) => Some(About::Modified),
+        _ => None,
+    }
+}
+
+/// Which step a transaction is; `None` for others, such as heartbeats.
+#[must_use]
+pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
+    let puts =
+        |part: &str| request.success.iter().any(|op| put_key(op).is_some_and(|key| contains(key, part)));
+    let deletes =
+        |part: &str| request.success.iter().any(|op| deleted_key(op).is_some_and(|key| contains(key, part)));
+    let compares = |part: &str| request.compare.iter().any(|compare| contains(&compare.key, part));
+    let leads = compares(LEADER);
+    Some(match () {
+        () if puts(LEADER) => Step::Campaign,
+        () if leads && deletes(REQUEST) && compares(CONF) => Step::RequestRun,
+        () if leads && deletes(REQUEST) => Step::Cancel,
+        () if leads && puts(CURSOR) => Step::Dispatch,
+        () if leads && deletes(DELAY) => Step::Retry,
+        () if leads && deletes(PENDING) => Step::Assign,
+        () if leads && deletes(SNAPSHOT) => Step::Move,
+        () if leads && puts(EXECUTION) && compares(REGISTRATION) => Step::Lost,
+        () if leads && puts(EXECUTION) => Step::Settle,
+        () if deletes(SNAPSHOT) && puts(EXECUTION) => Step::Claim,
+        () if puts(EXECUTION) => Step::Complete,
+        () if deletes(EXECUTION) => Step::Collect,
+        () if (puts(CONF) || deletes(CONF)) && compares(GROUP) => Step::AddJob,
+        () if puts(CONF) || deletes(CONF) => Step::ChangeJob,
+        () if puts(REQUEST) => Step::Ask,
+        () if deletes(GROUP) => Step::DeleteGroup,
+        () => return None,
+    })
+}
+
+fn put_key(op: &PbTxnRequestOp) -> Option<&[u8]> {
+    match &op.request {
+        Some(PbTxnOpRequest::RequestPut(put)) => Some(&put.key),
+        _ => None,
+    }
+}
+
+fn deleted_key(op: &PbTxnRequestOp) -> Option<&[u8]> {
+    match &op.request {
+        Some(PbTxnOpRequest::RequestDeleteRange(delete)) => Some(&delete.key),
+        _ => None,
+    }
+}

@@ -1,0 +1,338 @@
+//! What a seed stands for: a cluster, its jobs, what people do, what goes wrong and when.
+//!
+//! A plan is plain data, worked out before anything runs. So a failing one can be run again with parts of it left
+//! out, until only what matters is left.
+
+use std::fmt;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::network::{Peer, Trouble};
+
+/// A machine: nodes come first, then workers.
+pub type MachineId = usize;
+
+/// Faults and what people do end here; then the cluster has [`Plan::settle`] to become quiet.
+const BUSY_MS: u64 = 35_000;
+/// The first seconds are left to the start.
+const CALM_MS: u64 = 2_000;
+
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub nodes: usize,
+    pub workers: Vec<WorkerPlan>,
+    pub segments: u16,
+    /// Of the nodes' and the workers' leases.
+    pub lease_ttl: Duration,
+    /// How far each machine's wall clock is off.
+    pub clocks_off_ms: Vec<i64>,
+    /// Sorted by time.
+    pub events: Vec<(u64, Event)>,
+    /// When the faults end, in milliseconds.
+    pub calm_at: u64,
+}
+
+#[derive(Debug, Clone)]
+pub struct WorkerPlan {
+    pub group: &'static str,
+    pub capacity: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Fault(Fault),
+    Act(Act),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fault {
+    /// The process is gone in the middle of anything, and starts anew after so long.
+    Crash {
+        machine: MachineId,
+        down_ms: u64,
+    },
+    /// It is told to stop, and starts anew so long after that.
+    Restart {
+        machine: MachineId,
+        down_ms: u64,
+    },
+    /// Nothing of it runs for so long, and then it goes on as if nothing had been.
+    Freeze {
+        machine: MachineId,
+        for_ms: u64,
+    },
+    Link {
+        machine: MachineId,
+        peer: Peer,
+        trouble: Trouble,
+        for_ms: u64,
+    },
+    /// The database takes rows and does not say so, refuses them, or hangs.
+    Database {
+        trouble: DatabaseTrouble,
+        for_ms: u64,
+    },
+    Clock {
+        machine: MachineId,
+        off_ms: i64,
+    },
+    Compact,
+    /// etcd ends the lease of a machine before its time.
+    ExpireLease {
+        machine: MachineId,
+    },
+    /// etcd ends the leases of what requests became, before their time.
+    ForgetAnswers,
+    /// The next messages of the machine's watches are lost although the streams go on.
+    DropEvents {
+        machine: MachineId,
+        messages: u32,
+    },
+    /// The next messages of the machine's watches come twice.
+    DoubleEvents {
+        machine: MachineId,
+        messages: u32,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseTrouble {
+    Down,
+    Hangs,
+    /// Rows are taken and the answer is an error.
+    AnswersLost,
+}
+
+/// What somebody asks a node to do. Jobs are counted in the order in which they are added.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    Add {
+        spec: JobSpec,
+    },
+    Edit {
+        job: usize,
+        spec: JobSpec,
+    },
+    Enable {
+        job: usize,
+        enabled: bool,
+    },
+    Delete {
+        job: usize,
+    },
+    /// Asked with this idempotency key; the same key again is the same request.
+    Run {
+        job: usize,
+        key: u64,
+    },
+    /// Of the runs that are alive then, the one with this number modulo their count.
+    Cancel {
+        pick: usize,
+    },
+    AddGroup {
+        group: usize,
+    },
+    DeleteGroup {
+        group: usize,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSpec {
+    pub group: &'static str,
+    pub fires: Fires,
+    pub forbid_overlap: bool,
+    pub fire_once: bool,
+    pub max_attempts: u32,
+    pub retry_delay_ms: u64,
+    pub retry_lost: bool,
+    pub start_deadline_ms: Option<u64>,
+    /// How long the handler takes at most, and how many of a hundred fail.
+    pub takes_ms: u64,
+    pub fails: u8,
+    /// Whether the handler stops when it is asked to.
+    pub listens: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fires {
+    /// At the seconds of each minute that this divides.
+    Seconds(u32),
+    /// `@every`.
+    Every(u32),
+}
+
+impl fmt::Display for Fires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seconds(step) => write!(f, "*/{step} * * * * *"),
+            Self::Every(seconds) => write!(f, "@every {seconds}s"),
+        }
+    }
+}
+
+/// The first two have workers; the last one comes and goes.
+pub const GROUPS: [&str; 3] = ["alpha", "beta", "gamma"];
+
+impl Plan {
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        let random = &mut Rng::with_seed(seed);
+        let nodes = random.usize(2..=3);
+        let workers: Vec<_> = (0..random.usize(2..=4))
+            .map(|number| WorkerPlan { group: GROUPS[number % 2], capacity: random.u32(4..=8) })
+            .collect();
+        let machines = nodes + workers.len();
+        let clocks_off_ms = (0..machines).map(|_| random.i64(-2_000..=2_000)).collect();
+        let mut plan = Self {
+            seed,
+            nodes,
+            workers,
+            segments: random.u16(1..=4),
+            lease_ttl: Duration::from_secs(random.u64(3..=5)),
+            clocks_off_ms,
+            events: Vec::new(),
+            calm_at: BUSY_MS,
+        };
+        if random.bool() {
+            plan.act(random.u64(300..CALM_MS), Act::AddGroup { group: 2 });
+        }
+        let jobs = random.usize(2..=8);
+        for _ in 0..jobs {
+            plan.act(random.u64(0..CALM_MS), Act::Add { spec: JobSpec::random(random) });
+        }
+        for key in 0..random.u64(4..=16) {
+            let (at, act) = (random.u64(CALM_MS..BUSY_MS), random_act(random, jobs, key));
+            // People who get no answer ask again, and two of them may have the same idea.
+            match random.u8(..4) {
+                0 => plan.act(at + random.u64(..20), act.clone()),
+                1 => plan.act(at + random.u64(..5_000), act.clone()),
+                _ => {}
+            }
+            plan.act(at, act);
+        }
+        // Each seed has few kinds of faults, so that the combinations differ.
+        let kinds: Vec<u8> = (0..random.usize(1..=4)).map(|_| random.u8(..11)).collect();
+        for _ in 0..random.usize(3..=14) {
+            let at = random.u64(CALM_MS..BUSY_MS);
+            let kind = kinds[random.usize(..kinds.len())];
+            let fault = random_fault(random, kind, nodes, machines);
+            plan.events.push((at, Event::Fault(fault)));
+        }
+        plan.events.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    fn act(&mut self, at: u64, act: Act) {
+        self.events.push((at, Event::Act(act)));
+    }
+
+    #[must_use]
+    pub fn machines(&self) -> usize {
+        self.nodes + self.workers.len()
+    }
+
+    /// How many of its events are faults.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        self.events.iter().filter(|(_, event)| matches!(event, Event::Fault(_))).count()
+    }
+
+    /// How long after the last fault everything must be done that is due.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        2 * self.lease_ttl + Duration::from_secs(5)
+    }
+
+    #[must_use]
+    pub fn drops_events(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Fault(Fault::DropEvents { .. })))
+    }
+}
+
+impl JobSpec {
+    fn random(random: &mut Rng) -> Self {
+        let mut spec = Self::any(random);
+        // More work than workers would pile up, and then nothing drains.
+        let period = match spec.fires {
+            Fires::Seconds(seconds) | Fires::Every(seconds) => u64::from(seconds) * 1_000,
+        };
+        spec.forbid_overlap |= spec.takes_ms > period;
+        // Otherwise there is no attempt to retry with.
+        spec.retry_lost &= spec.max_attempts > 1;
+        spec
+    }
+
+    fn any(random: &mut Rng) -> Self {
+        let pick = |random: &mut Rng, from: &[u32]| from[random.usize(..from.len())];
+        Self {
+            group: if random.u8(..10) == 0 { GROUPS[2] } else { GROUPS[random.usize(..2)] },
+            fires: match random.bool() {
+                true => Fires::Seconds(pick(random, &[1, 2, 3, 5, 7, 10, 15])),
+                false => Fires::Every(pick(random, &[1, 2, 3, 4, 7, 11])),
+            },
+            forbid_overlap: random.bool(),
+            fire_once: random.bool(),
+            max_attempts: random.u32(1..=3),
+            retry_delay_ms: random.u64(200..3_000),
+            retry_lost: random.bool(),
+            start_deadline_ms: random.bool().then(|| random.u64(2_000..15_000)),
+            takes_ms: [5, 300, 1_500, 4_000][random.usize(..4)],
+            fails: [0, 0, 20, 60][random.usize(..4)],
+            listens: random.bool(),
+        }
+    }
+}
+
+fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
+    let job = random.usize(..jobs);
+    match random.u8(..14) {
+        0..=2 => Act::Edit { job, spec: JobSpec::random(random) },
+        3..=5 => Act::Enable { job, enabled: random.bool() },
+        6 => Act::Delete { job },
+        7..=9 => Act::Run { job, key },
+        10..=11 => Act::Cancel { pick: random.usize(..1_000) },
+        12 => Act::AddGroup { group: 2 },
+        _ => Act::DeleteGroup { group: 2 },
+    }
+}
+
+fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fault {
+    let machine = random.usize(..machines);
+    let link = |machine, trouble, for_ms| Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms };
+    match kind {
+        0 => Fault::Crash { machine, down_ms: random.u64(50..6_000) },
+        1 => Fault::Restart { machine, down_ms: random.u64(50..3_000) },
+        2 => Fault::Freeze { machine, for_ms: random.u64(500..12_000) },
+        3 => {
+            let (refused, requests_cut, replies_cut) = (random.u8(..4) == 0, random.bool(), random.bool());
+            let replies_cut = replies_cut || !requests_cut;
+            let trouble = Trouble { refused, requests_cut, replies_cut, ..Trouble::default() };
+            link(machine, trouble, random.u64(300..10_000))
+        }
+        4 => {
+            let (lost_replies, late_requests) = (random.u8(..40), random.u8(..20));
+            link(
+                machine,
+                Trouble { lost_replies, late_requests, ..Trouble::default() },
+                random.u64(1_000..10_000),
+            )
+        }
+        5 => {
+            let slow_ms = random.u64(20..1_500);
+            link(machine, Trouble { slow_ms, ..Trouble::default() }, random.u64(1_000..10_000))
+        }
+        6 => {
+            let trouble = [DatabaseTrouble::Down, DatabaseTrouble::Hangs, DatabaseTrouble::AnswersLost];
+            Fault::Database { trouble: trouble[random.usize(..3)], for_ms: random.u64(500..12_000) }
+        }
+        7 => Fault::Clock { machine: random.usize(..nodes), off_ms: random.i64(-5_000..=5_000) },
+        8 => Fault::Compact,
+        9 if random.u8(..3) == 0 => Fault::ForgetAnswers,
+        9 => Fault::ExpireLease { machine },
+        _ if random.bool() => Fault::DropEvents { machine, messages: random.u32(1..4) },
+        _ => Fault::DoubleEvents { machine, messages: random.u32(1..4) },
+    }
+}
