@@ -78,7 +78,7 @@ impl WatchConfig {
         Self {
             range,
             page: 500,
-            silent_after: Duration::from_secs(10),
+            silent_after: Duration::from_secs(5),
             relist_every: Duration::from_secs(600),
             buffer: 64,
         }

@@ -16,6 +16,7 @@
 //! | [`plan`] | what a seed stands for |
 //! | [`run`] | running a plan |
 //! | [`machine`], [`clock`] | the processes, and what they are told of time |
+//! | [`foreign`] | a worker that is not ours |
 //! | [`network`], [`etcd`], [`database`] | what is between and around them |
 //! | [`act`] | what people ask for |
 //! | [`record`] | what happened |
@@ -28,6 +29,7 @@ pub mod checker;
 pub mod clock;
 pub mod database;
 pub mod etcd;
+pub mod foreign;
 pub mod machine;
 pub mod mutant;
 pub mod network;

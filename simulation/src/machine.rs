@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use forest_client::{JobContext, Worker};
-use forest_etcd::{EtcdConfig, Process};
+use forest_etcd::{EtcdConfig, Process, Store};
+use forest_proto::Keyspace;
 use forest_proto::admin::v1::admin_client::AdminClient;
 use forest_server::config::Config;
 use forest_server::node::{Node, Surroundings};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::MachineClock;
 use crate::database::{Database, Way};
 use crate::etcd::Cluster;
+use crate::foreign::Foreign;
 use crate::mutant::Defect;
 use crate::network::Network;
 use crate::plan::{MachineId, WorkerPlan};
@@ -148,6 +150,7 @@ impl Begin {
         let life = async move {
             match role {
                 Role::Node(config) => self.node(*config).await,
+                Role::Worker(plan, lease_ttl) if plan.is_foreign => self.foreign(&plan, lease_ttl).await,
                 Role::Worker(plan, lease_ttl) => self.worker(plan, lease_ttl).await,
             }
         };
@@ -177,6 +180,20 @@ impl Begin {
         let Some(node) = Node::start(config, surroundings, self.shutdown).await? else { return Ok(()) };
         *self.api.lock().unwrap_or_else(PoisonError::into_inner) = Some(AdminClient::new(node.api()));
         node.run().await
+    }
+
+    async fn foreign(self, plan: &WorkerPlan, lease_ttl: Duration) -> anyhow::Result<()> {
+        let etcd = self.etcd();
+        let foreign = Foreign {
+            group: plan.group.parse()?,
+            client: format!("{}-foreign", self.name).parse()?,
+            machine: self.writer.machine,
+            clock: self.clock,
+            record: self.site.record,
+            keys: Keyspace::default(),
+            store: Store::new(&etcd)?,
+        };
+        foreign.run(&etcd, lease_ttl, self.shutdown).await
     }
 
     async fn worker(self, plan: WorkerPlan, lease_ttl: Duration) -> anyhow::Result<()> {

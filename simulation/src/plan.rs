@@ -13,6 +13,9 @@ use crate::network::{Peer, Trouble};
 /// A machine: nodes come first, then workers.
 pub type MachineId = usize;
 
+/// In a fault: whichever machine leads at that time.
+pub const LEADER: MachineId = usize::MAX;
+
 /// Faults and what people do end here; then the cluster has [`Plan::settle`] to become quiet.
 const BUSY_MS: u64 = 35_000;
 /// The first seconds are left to the start.
@@ -38,6 +41,8 @@ pub struct Plan {
 pub struct WorkerPlan {
     pub group: &'static str,
     pub capacity: u32,
+    /// One that uses the same id for every registration, as the original's do; see [`crate::foreign`].
+    pub is_foreign: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +71,11 @@ pub enum Fault {
     Link {
         machine: MachineId,
         peer: Peer,
+        trouble: Trouble,
+        for_ms: u64,
+    },
+    /// All links to etcd at once.
+    Storm {
         trouble: Trouble,
         for_ms: u64,
     },
@@ -182,7 +192,11 @@ impl Plan {
         let random = &mut Rng::with_seed(seed);
         let nodes = random.usize(2..=3);
         let workers: Vec<_> = (0..random.usize(2..=4))
-            .map(|number| WorkerPlan { group: GROUPS[number % 2], capacity: random.u32(4..=8) })
+            .map(|number| WorkerPlan {
+                group: GROUPS[number % 2],
+                capacity: random.u32(4..=8),
+                is_foreign: number > 1 && random.bool(),
+            })
             .collect();
         let machines = nodes + workers.len();
         let clocks_off_ms = (0..machines).map(|_| random.i64(-2_000..=2_000)).collect();
@@ -214,8 +228,8 @@ impl Plan {
             plan.act(at, act);
         }
         // Each seed has few kinds of faults, so that the combinations differ.
-        let kinds: Vec<u8> = (0..random.usize(1..=4)).map(|_| random.u8(..11)).collect();
-        for _ in 0..random.usize(3..=14) {
+        let kinds: Vec<u8> = (0..random.usize(1..=5)).map(|_| random.u8(..14)).collect();
+        for _ in 0..random.usize(3..=18) {
             let at = random.u64(CALM_MS..BUSY_MS);
             let kind = kinds[random.usize(..kinds.len())];
             let fault = random_fault(random, kind, nodes, machines);
@@ -240,10 +254,14 @@ impl Plan {
         self.events.iter().filter(|(_, event)| matches!(event, Event::Fault(_))).count()
     }
 
-    /// How long after the last fault everything must be done that is due.
+    /// How long after the last fault everything must be done that is due. A clock that is set right again is not
+    /// trusted at once.
     #[must_use]
     pub fn settle(&self) -> Duration {
-        2 * self.lease_ttl + Duration::from_secs(5)
+        let sets_clocks =
+            self.events.iter().any(|(_, event)| matches!(event, Event::Fault(Fault::Clock { .. })));
+        let probation = if sets_clocks { Duration::from_secs(10) } else { Duration::ZERO };
+        2 * self.lease_ttl + Duration::from_secs(5) + probation
     }
 
     #[must_use]
@@ -275,12 +293,12 @@ impl JobSpec {
             },
             forbid_overlap: random.bool(),
             fire_once: random.bool(),
-            max_attempts: random.u32(1..=3),
-            retry_delay_ms: random.u64(200..3_000),
+            max_attempts: random.u32(1..=4),
+            retry_delay_ms: [0, 0, 300, 3_000][random.usize(..4)] + random.u64(20..500),
             retry_lost: random.bool(),
             start_deadline_ms: random.bool().then(|| random.u64(2_000..15_000)),
             takes_ms: [5, 300, 1_500, 4_000][random.usize(..4)],
-            fails: [0, 0, 20, 60][random.usize(..4)],
+            fails: [0, 20, 60, 90][random.usize(..4)],
             listens: random.bool(),
         }
     }
@@ -300,7 +318,7 @@ fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
 }
 
 fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fault {
-    let machine = random.usize(..machines);
+    let machine = if random.u8(..3) == 0 { LEADER } else { random.usize(..machines) };
     let link = |machine, trouble, for_ms| Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms };
     match kind {
         0 => Fault::Crash { machine, down_ms: random.u64(50..6_000) },
@@ -332,6 +350,12 @@ fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fa
         8 => Fault::Compact,
         9 if random.u8(..3) == 0 => Fault::ForgetAnswers,
         9 => Fault::ExpireLease { machine },
+        10..=12 => {
+            let (lost_replies, late_requests) = (random.u8(..60), random.u8(..50));
+            let slow_ms = [0, 50, 400][random.usize(..3)];
+            let trouble = Trouble { slow_ms, lost_replies, late_requests, ..Trouble::default() };
+            Fault::Storm { trouble, for_ms: random.u64(1_000..6_000) }
+        }
         _ if random.bool() => Fault::DropEvents { machine, messages: random.u32(1..4) },
         _ => Fault::DoubleEvents { machine, messages: random.u32(1..4) },
     }

@@ -1,7 +1,9 @@
 //! Runs a plan: one thread, virtual time, every random choice from the seed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forest_proto::Keyspace;
 use forest_server::config::{self, Config, Task};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -14,7 +16,7 @@ use crate::etcd::Cluster;
 use crate::machine::{Machine, Role, Site};
 use crate::mutant::Defect;
 use crate::network::{Network, Peer, Trouble};
-use crate::plan::{Act, DatabaseTrouble, Event, Fault, GROUPS, MachineId, Plan};
+use crate::plan::{Act, DatabaseTrouble, Event, Fault, GROUPS, LEADER, MachineId, Plan};
 use crate::record::{Entry, Record};
 
 /// After dropped messages only a full listing finds what is missing: so often nodes and workers make one.
@@ -65,9 +67,9 @@ async fn simulate(plan: &Plan, defect: Option<Defect>) -> (Vec<Entry>, u64, u64)
     let mut world = World::new(plan, defect, origin);
     world.services.spawn(world.site.cluster.clone().run());
     world.begin().await;
-    for (at, step) in steps(plan) {
+    for (at, number, step) in steps(plan) {
         world.until(origin + Duration::from_millis(at)).await;
-        world.take(step);
+        world.take(number, step);
     }
     let calm = origin + Duration::from_millis(plan.calm_at);
     world.until(calm).await;
@@ -91,55 +93,69 @@ enum Step {
     Database(Option<DatabaseTrouble>),
     Clock(MachineId, i64),
     Compact,
+    Storm(Trouble),
     ExpireLease(MachineId),
     ForgetAnswers,
     Drop(MachineId, u32),
     Double(MachineId, u32),
 }
 
-/// The plan's events in order, those that last with their ends.
-fn steps(plan: &Plan) -> Vec<(u64, Step)> {
-    let mut steps = Vec::new();
-    let mut jobs = 0;
-    for (at, event) in &plan.events {
-        let at = *at;
-        match event {
-            Event::Act(act) => {
-                steps.push((at, Step::Act(jobs, act.clone())));
-                jobs += usize::from(matches!(act, Act::Add { .. }));
-            }
-            Event::Fault(fault) => match fault.clone() {
-                Fault::Crash { machine, down_ms } => {
-                    steps.extend([(at, Step::Kill(machine)), (at + down_ms, Step::Start(machine))]);
-                }
-                Fault::Restart { machine, down_ms } => {
-                    steps.extend([(at, Step::Stop(machine)), (at + down_ms, Step::Start(machine))]);
-                }
-                Fault::Freeze { machine, for_ms } => {
-                    steps.extend([(at, Step::Freeze(machine)), (at + for_ms, Step::Thaw(machine))]);
-                }
-                Fault::Link { machine, peer, trouble, for_ms } => {
-                    steps.push((at, Step::Link(machine, peer, trouble)));
-                    steps.push((at + for_ms, Step::Link(machine, peer, Trouble::default())));
-                }
-                Fault::Database { trouble, for_ms } => {
-                    steps.push((at, Step::Database(Some(trouble))));
-                    steps.push((at + for_ms, Step::Database(None)));
-                }
-                Fault::Clock { machine, off_ms } => steps.push((at, Step::Clock(machine, off_ms))),
-                Fault::Compact => steps.push((at, Step::Compact)),
-                Fault::ExpireLease { machine } => steps.push((at, Step::ExpireLease(machine))),
-                Fault::ForgetAnswers => steps.push((at, Step::ForgetAnswers)),
-                Fault::DropEvents { machine, messages } => steps.push((at, Step::Drop(machine, messages))),
-                Fault::DoubleEvents { machine, messages } => {
-                    steps.push((at, Step::Double(machine, messages)))
-                }
-            },
+impl Step {
+    fn machine(&mut self) -> Option<&mut MachineId> {
+        match self {
+            Self::Kill(machine) | Self::Stop(machine) | Self::Start(machine) => Some(machine),
+            Self::Freeze(machine) | Self::Thaw(machine) | Self::ExpireLease(machine) => Some(machine),
+            Self::Link(machine, ..) | Self::Clock(machine, _) => Some(machine),
+            Self::Drop(machine, _) | Self::Double(machine, _) => Some(machine),
+            Self::Act(..) | Self::Storm(_) | Self::Database(_) | Self::Compact | Self::ForgetAnswers => None,
         }
     }
-    steps.retain(|(at, _)| *at < plan.calm_at);
-    steps.sort_by_key(|(at, _)| *at);
+}
+
+/// The plan's events in order, those that last with their ends; and of which event each is a part.
+fn steps(plan: &Plan) -> Vec<(u64, usize, Step)> {
+    let mut steps = Vec::new();
+    let mut jobs = 0;
+    for (number, (at, event)) in plan.events.iter().enumerate() {
+        let (first, then) = match event {
+            Event::Act(act) => {
+                let job = jobs;
+                jobs += usize::from(matches!(act, Act::Add { .. }));
+                (Step::Act(job, act.clone()), None)
+            }
+            Event::Fault(fault) => parts(fault),
+        };
+        steps.push((*at, number, first));
+        steps.extend(then.map(|(after_ms, step)| (at + after_ms, number, step)));
+    }
+    steps.retain(|(at, ..)| *at < plan.calm_at);
+    steps.sort_by_key(|(at, ..)| *at);
     steps
+}
+
+/// How a fault begins, and after how many milliseconds it ends, and how.
+fn parts(fault: &Fault) -> (Step, Option<(u64, Step)>) {
+    match *fault {
+        Fault::Crash { machine, down_ms } => (Step::Kill(machine), Some((down_ms, Step::Start(machine)))),
+        Fault::Restart { machine, down_ms } => (Step::Stop(machine), Some((down_ms, Step::Start(machine)))),
+        Fault::Freeze { machine, for_ms } => (Step::Freeze(machine), Some((for_ms, Step::Thaw(machine)))),
+        Fault::Link { machine, peer, trouble, for_ms } => {
+            let whole = Step::Link(machine, peer, Trouble::default());
+            (Step::Link(machine, peer, trouble), Some((for_ms, whole)))
+        }
+        Fault::Storm { trouble, for_ms } => {
+            (Step::Storm(trouble), Some((for_ms, Step::Storm(Trouble::default()))))
+        }
+        Fault::Database { trouble, for_ms } => {
+            (Step::Database(Some(trouble)), Some((for_ms, Step::Database(None))))
+        }
+        Fault::Clock { machine, off_ms } => (Step::Clock(machine, off_ms), None),
+        Fault::Compact => (Step::Compact, None),
+        Fault::ExpireLease { machine } => (Step::ExpireLease(machine), None),
+        Fault::ForgetAnswers => (Step::ForgetAnswers, None),
+        Fault::DropEvents { machine, messages } => (Step::Drop(machine, messages), None),
+        Fault::DoubleEvents { machine, messages } => (Step::Double(machine, messages), None),
+    }
 }
 
 struct World {
@@ -147,6 +163,8 @@ struct World {
     machines: Vec<Machine>,
     nodes: usize,
     jobs: JobIds,
+    /// Which machine an event is about that is about the leader.
+    meant: BTreeMap<usize, MachineId>,
     calls: JoinSet<Made>,
     services: JoinSet<()>,
 }
@@ -168,6 +186,7 @@ impl World {
             machines,
             nodes: plan.nodes,
             jobs: JobIds::new(),
+            meant: BTreeMap::new(),
             calls: JoinSet::new(),
             services: JoinSet::new(),
         }
@@ -204,7 +223,26 @@ impl World {
         }
     }
 
-    fn take(&mut self, step: Step) {
+    /// The machine that an event is about; of one about the leader, the one that led when it began.
+    fn meant(&mut self, event: usize, machine: MachineId) -> Option<MachineId> {
+        if machine != LEADER {
+            return Some(machine);
+        }
+        if !self.meant.contains_key(&event) {
+            let leader = self.site.cluster.list(&Keyspace::default().leader());
+            let name = leader.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned())?;
+            let leads = |machine: &&Machine| name.starts_with(&format!("{}-", machine.name()));
+            let leader = self.machines[..self.nodes].iter().find(leads)?.id;
+            self.meant.insert(event, leader);
+        }
+        self.meant.get(&event).copied()
+    }
+
+    fn take(&mut self, event: usize, mut step: Step) {
+        if let Some(machine) = step.machine().map(|machine| *machine) {
+            let Some(meant) = self.meant(event, machine) else { return };
+            step.machine().into_iter().for_each(|machine| *machine = meant);
+        }
         let Site { cluster, database, network, record, .. } = &self.site;
         match &step {
             Step::Act(..) => {}
@@ -218,6 +256,9 @@ impl World {
             Step::Freeze(machine) => self.machines[machine].freeze(),
             Step::Thaw(machine) => self.machines[machine].thaw(),
             Step::Link(machine, peer, trouble) => network.set((machine, peer), trouble),
+            Step::Storm(trouble) => {
+                self.machines.iter().for_each(|machine| network.set((machine.id, Peer::Etcd), trouble));
+            }
             Step::Database(trouble) => database.set(trouble),
             Step::Clock(machine, off_ms) => self.machines[machine].clock.set_off(off_ms),
             Step::Compact => cluster.compact(),

@@ -270,7 +270,7 @@ impl Scheduler {
             Role::Leader(leading) => {
                 let mut duties = leading.drive(&mut self.view, &self.config, now, held);
                 let (term, unclear) = (leading.term_number(), std::mem::take(&mut duties.unclear));
-                if leading.takes_doubts(&self.view) {
+                if leading.takes_doubts(&self.view, now) {
                     self.stream.doubt();
                 }
                 duties.spawn(term, &self.store, &mut self.in_flight);

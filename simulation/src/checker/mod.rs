@@ -7,6 +7,8 @@ mod drained;
 mod fires;
 mod results;
 mod runs;
+#[cfg(test)]
+mod tests;
 mod writers;
 
 use std::collections::BTreeMap;

@@ -134,7 +134,9 @@ impl Leading {
         let jobs = view.jobs.segment(segment);
         let cursor = jobs.decided().map_or(0, |decided| decided.revision);
         let known = [self.term.number(), cursor, jobs.jobgen()];
-        let lacks = |(found, known): (&Option<KeyValue>, i64)| found.as_ref().is_some_and(|kv| kv.mod_revision > known);
+        let lacks = |(found, known): (&Option<KeyValue>, i64)| {
+            found.as_ref().is_some_and(|kv| kv.mod_revision > known)
+        };
         if found.iter().zip(known).any(lacks) {
             tracing::error!(%segment, revision, "the watch has dropped a change: listing everything again");
             view.jobs.doubt(segment, revision);

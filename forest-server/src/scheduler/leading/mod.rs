@@ -28,6 +28,8 @@ use lanes::Lane;
 
 /// Pause after etcd refused a transaction for a reason of its own.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// A view that is so long behind the campaign is listed again.
+const VIEW_PATIENCE: Duration = Duration::from_millis(500);
 /// The time to live of a client's lease where the client did not say.
 const CLIENT_TTL: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,8 @@ pub(super) struct Leading {
     pub(super) settled: Handout,
     /// Whether the view is as new as the term, and everything in it was marked.
     ready: bool,
+    /// When the campaign was won.
+    since: Duration,
     steps_in_flight: usize,
     /// What has a transaction in flight, or a pause.
     busy: BTreeSet<Subject>,
@@ -88,6 +92,7 @@ impl Leading {
             lost_grace: config.lost_grace,
             settled: Handout::default(),
             ready: false,
+            since: now.boot,
             steps_in_flight: 0,
             busy: BTreeSet::new(),
             requests: BTreeSet::new(),
@@ -104,8 +109,10 @@ impl Leading {
     }
 
     /// Whether the view must be listed again; asked once.
-    pub(super) fn takes_doubts(&mut self, view: &View) -> bool {
-        std::mem::take(&mut self.doubts_steps) | view.jobs.is_doubted()
+    pub(super) fn takes_doubts(&mut self, view: &View, now: Now) -> bool {
+        // A watch that fell silent is noticed only after a while, and until then nobody would dispatch.
+        let kept_waiting = !self.ready && now.boot >= self.since + VIEW_PATIENCE;
+        std::mem::take(&mut self.doubts_steps) | kept_waiting | view.jobs.is_doubted()
     }
 
     pub(super) fn leads(&self, term: i64) -> bool {
