@@ -13,6 +13,8 @@ CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(TARGET)/tools
 # How far the protocol's model is searched by `make model-long`, in states.
 MODEL_STATES ?= 28000000
+# How many clusters `make sim` simulates.
+SEEDS ?= 500
 
 .PHONY: help
 help: ## Show this list
@@ -67,6 +69,23 @@ test-fast: ## Run the unit tests without etcd and MariaDB; those that need them 
 .PHONY: model-long
 model-long: ## Search the protocol's model far: a good while, and several GB of memory
 	FOREST_MODEL_STATES=$(MODEL_STATES) $(CARGO) test --workspace --release --locked --test suite protocol_model -- --nocapture
+
+# The simulator is optimised, and built with tokio's own seed: hence a folder of its own.
+SIM = CARGO_TARGET_DIR=$(TARGET)/sim RUSTFLAGS="--cfg tokio_unstable" $(CARGO) run --quiet --profile sim --locked -p forest-simulation --bin sim --
+
+.PHONY: sim
+sim: ## Simulate SEEDS=500 clusters with faults, and look whether each planted defect is found
+	@echo "== simulation"
+	$(SIM) run --seeds $(SEEDS)
+	$(SIM) mutants
+
+.PHONY: sim-long
+sim-long: ## Simulate 50,000 clusters
+	$(SIM) run --seeds 50000
+
+.PHONY: sim-replay
+sim-replay: ## Tell the story of one seed, SEED=n, without what does not matter
+	$(SIM) replay $(SEED)
 
 .PHONY: demo
 demo: deps ## Show a cluster at work, losing its leader and a worker

@@ -240,4 +240,17 @@ mod tests {
         assert_eq!(inbox.take(at(0)).map(|offer| offer.revision), Some(2));
         assert_eq!(inbox.take(at(0)), None);
     }
+
+    #[test]
+    fn what_is_put_back_is_offered_again_unless_something_newer_came() {
+        let mut inbox = inbox();
+        inbox.apply(put(10, 1));
+        let offer = inbox.take(Instant::from_ms(0)).unwrap();
+        let id = offer.snapshot.id.clone();
+        inbox.put_back(id.clone(), offer.clone());
+        assert_eq!(inbox.take(Instant::from_ms(0)).map(|offer| offer.revision), Some(1));
+        inbox.apply(put(10, 7));
+        inbox.put_back(id, offer);
+        assert_eq!(inbox.take(Instant::from_ms(0)).map(|offer| offer.revision), Some(7));
+    }
 }

@@ -151,3 +151,7 @@ impl Watcher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

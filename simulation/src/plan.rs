@@ -194,7 +194,7 @@ impl Plan {
         let workers: Vec<_> = (0..random.usize(2..=4))
             .map(|number| WorkerPlan {
                 group: GROUPS[number % 2],
-                capacity: random.u32(4..=8),
+                capacity: random.u32(2..=6),
                 is_foreign: number > 1 && random.bool(),
             })
             .collect();
@@ -217,8 +217,21 @@ impl Plan {
         for _ in 0..jobs {
             plan.act(random.u64(0..CALM_MS), Act::Add { spec: JobSpec::random(random) });
         }
-        for key in 0..random.u64(4..=16) {
-            let (at, act) = (random.u64(CALM_MS..BUSY_MS), random_act(random, jobs, key));
+        // Each seed has few kinds of faults, so that the combinations differ.
+        let kinds: Vec<u8> = (0..random.usize(1..=5)).map(|_| random.u8(..14)).collect();
+        let faults: Vec<u64> = (0..random.usize(3..=18)).map(|_| random.u64(CALM_MS..BUSY_MS)).collect();
+        for at in &faults {
+            let kind = kinds[random.usize(..kinds.len())];
+            let fault = random_fault(random, kind, nodes, machines);
+            plan.events.push((*at, Event::Fault(fault)));
+        }
+        for key in 0..random.u64(4..=24) {
+            // Often just when something goes wrong.
+            let at = match random.bool() {
+                true => random.u64(CALM_MS..BUSY_MS),
+                false => faults[random.usize(..faults.len())] + random.u64(..1_500),
+            };
+            let act = random_act(random, jobs, key);
             // People who get no answer ask again, and two of them may have the same idea.
             match random.u8(..4) {
                 0 => plan.act(at + random.u64(..20), act.clone()),
@@ -226,14 +239,6 @@ impl Plan {
                 _ => {}
             }
             plan.act(at, act);
-        }
-        // Each seed has few kinds of faults, so that the combinations differ.
-        let kinds: Vec<u8> = (0..random.usize(1..=5)).map(|_| random.u8(..14)).collect();
-        for _ in 0..random.usize(3..=18) {
-            let at = random.u64(CALM_MS..BUSY_MS);
-            let kind = kinds[random.usize(..kinds.len())];
-            let fault = random_fault(random, kind, nodes, machines);
-            plan.events.push((at, Event::Fault(fault)));
         }
         plan.events.sort_by_key(|(at, _)| *at);
         plan
@@ -297,7 +302,7 @@ impl JobSpec {
             retry_delay_ms: [0, 0, 300, 3_000][random.usize(..4)] + random.u64(20..500),
             retry_lost: random.bool(),
             start_deadline_ms: random.bool().then(|| random.u64(2_000..15_000)),
-            takes_ms: [5, 300, 1_500, 4_000][random.usize(..4)],
+            takes_ms: [5, 300, 1_000, 2_000][random.usize(..4)],
             fails: [0, 20, 60, 90][random.usize(..4)],
             listens: random.bool(),
         }
@@ -306,13 +311,13 @@ impl JobSpec {
 
 fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
     let job = random.usize(..jobs);
-    match random.u8(..14) {
-        0..=2 => Act::Edit { job, spec: JobSpec::random(random) },
-        3..=5 => Act::Enable { job, enabled: random.bool() },
-        6 => Act::Delete { job },
-        7..=9 => Act::Run { job, key },
-        10..=11 => Act::Cancel { pick: random.usize(..1_000) },
-        12 => Act::AddGroup { group: 2 },
+    match random.u8(..17) {
+        0..=1 => Act::Edit { job, spec: JobSpec::random(random) },
+        2..=3 => Act::Enable { job, enabled: random.bool() },
+        4 => Act::Delete { job },
+        5..=10 => Act::Run { job, key },
+        11..=14 => Act::Cancel { pick: random.usize(..1_000) },
+        15 => Act::AddGroup { group: 2 },
         _ => Act::DeleteGroup { group: 2 },
     }
 }

@@ -123,6 +123,7 @@ struct Touched<'a> {
     text: &'a str,
     before: Option<&'a Stored>,
     after: Option<&'a [u8]>,
+    create_revision: i64,
 }
 
 /// Checks a whole history.
@@ -191,6 +192,7 @@ impl Checker {
                 text: &change.key,
                 before: self.store.get(&change.key),
                 after: change.value.as_deref(),
+                create_revision: change.create_revision,
             };
             self.writers.check(by, &touched, &self.store, &self.keys, &mut self.broken);
             self.results.check(&touched, &mut self.broken);
@@ -209,7 +211,8 @@ impl Checker {
                 }
             }
         }
-        let world = runs::World { fires: &self.fires, store: &self.store, keys: &self.keys };
+        let world =
+            runs::World { fires: &self.fires, writers: &self.writers, store: &self.store, keys: &self.keys };
         self.runs.settle(by, &world, &mut created, &mut self.broken);
         self.fires.moved(&moves, &created, &mut self.broken);
     }

@@ -8,6 +8,7 @@ use forest_proto::record::{
 use forest_proto::{ClientId, GroupName, Key, Keyspace, RunId, TargetName};
 
 use super::fires::{Decision, Fires};
+use super::writers::Writers;
 use super::{Broken, Promise, Store, Touched};
 use crate::record::Writer;
 
@@ -27,6 +28,7 @@ type Docs = BTreeMap<String, Doc>;
 /// What is around the runs when a revision is complete.
 pub(super) struct World<'a> {
     pub(super) fires: &'a Fires,
+    pub(super) writers: &'a Writers,
     pub(super) store: &'a Store,
     pub(super) keys: &'a Keyspace,
 }
@@ -154,6 +156,7 @@ impl Runs {
                 if execution.status == Status::Running {
                     broken.note(Promise::CreatedOnce, format!("{run} was claimed from nowhere"));
                 }
+                world.writers.check_term(run, execution.snapshot.term, broken);
                 &execution.snapshot
             }
             Doc::Unreadable => {
@@ -191,6 +194,7 @@ impl Runs {
 
     /// A run that is to be executed from now on.
     fn is_given(&self, run: &RunId, snapshot: &Snapshot, world: &World<'_>, broken: &mut Broken) {
+        world.writers.check_term(run, snapshot.term, broken);
         let job = world.fires.get(&snapshot.job_id);
         let current = job
             .is_some_and(|job| job.version == snapshot.job_version && (job.is_enabled() || run.is_manual()));

@@ -1,6 +1,6 @@
 //! Who writes what: the leader alone what leads to runs, and nobody over what he did not know.
 
-use forest_proto::record::{Job, Request, decode};
+use forest_proto::record::{Cursor, Job, Request, decode};
 use forest_proto::{Key, Keyspace};
 
 use super::{Broken, Promise, Store, Touched};
@@ -9,6 +9,8 @@ use crate::record::Writer;
 #[derive(Default)]
 pub(super) struct Writers {
     leader: Option<Writer>,
+    /// The create revision of the leader key.
+    term: i64,
 }
 
 impl Writers {
@@ -32,6 +34,12 @@ impl Writers {
                 }
             }
             Key::Request { .. } if touched.after.is_some() => asked(touched, broken),
+            Key::Cursor(segment) => {
+                let cursor = touched.after.and_then(|value| decode::<Cursor>(value).ok());
+                if let Some(cursor) = cursor {
+                    self.check_term(&format_args!("cursor {segment}"), cursor.term, broken);
+                }
+            }
             _ => {}
         }
         if is_leaders(by, touched) && by.is_some() && by != self.leader {
@@ -45,6 +53,15 @@ impl Writers {
             broken.note(Promise::OneTerm, format!("{by:?} took the leadership from {:?}", self.leader));
         }
         self.leader = touched.after.and(by);
+        self.term = if touched.after.is_some() { touched.create_revision } else { 0 };
+    }
+
+    /// What says in whose term it is written.
+    pub(super) fn check_term(&self, what: &dyn std::fmt::Display, term: i64, broken: &mut Broken) {
+        if term != self.term {
+            let what = format!("{what} is written in term {term}, while it is {}", self.term);
+            broken.note(Promise::OneTerm, what);
+        }
     }
 }
 

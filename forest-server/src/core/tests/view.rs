@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 use forest_etcd::{Change, KeyValue, Txn};
 use forest_proto::Segment;
-use forest_proto::record::{Cursor, encode};
+use forest_proto::record::{Cursor, Job, encode};
 use forest_proto::time::Instant;
 
 use super::leader::{Leader, deliver, empty_view, listed_view};
@@ -49,7 +49,7 @@ fn summary(view: &View) -> BTreeMap<String, String> {
 
 /// A history of everything that the core writes and reads.
 fn history(seed: u64) -> World {
-    use forest_proto::record::{Job, Outcome};
+    use forest_proto::record::Outcome;
     let mut rng = Rng::with_seed(seed);
     let mut world = World::new(3);
     let mut leader = Leader::elect(&mut world);
@@ -282,4 +282,41 @@ fn cursor_and_jobs_may_come_in_any_order() {
         let expected = [(1, "c"), (2, "a"), (2, "b")].map(|(n, name)| (START + n * MINUTE, name.to_owned()));
         assert_eq!(plan, expected, "jobs up to the cursor's are decided at its instant");
     }
+}
+
+#[test]
+fn a_change_of_a_job_that_the_watch_dropped_is_noticed_with_the_next_one() {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.save(&job("a", "0 * * * * *"));
+    leader.catch_up(&world);
+    let segment = leader.view.jobs.segments().next().expect("there is one");
+    let seen = leader.view.revision();
+    world.save(&job("a", "30 * * * * *"));
+    world.save(&job("b", "0 * * * * *"));
+    for (_, changes) in world.etcd.after(seen).iter().skip(1) {
+        changes.iter().for_each(|change| leader.view.apply(change.clone(), world.now()));
+    }
+    assert!(leader.view.jobs.segment(segment).is_doubted());
+    leader.view.apply(Change::ListStarted, world.now());
+    leader.view.apply(Change::ListEnded { revision: seen }, world.now());
+    assert!(leader.view.jobs.segment(segment).is_doubted(), "that listing is older");
+    world.etcd.listing().into_iter().for_each(|change| leader.view.apply(change, world.now()));
+    assert!(!leader.view.jobs.segment(segment).is_doubted());
+    assert_eq!(summary(&leader.view), summary(&listed_view(&world)));
+}
+
+#[test]
+fn a_run_that_its_client_does_not_claim_is_looked_at_when_its_start_deadline_has_passed() {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&Job { start_deadline_ms: Some(5_000), ..job("a", "0 * * * * *") });
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    let run = World::fire("a", START + MINUTE);
+    let deadlines: Vec<_> = leader.view.runs.deadlines().cloned().collect();
+    assert_eq!(deadlines, [(START + MINUTE + 5_000, run.clone())]);
+    world.claim_run(&run);
+    leader.catch_up(&world);
+    assert_eq!(leader.view.runs.deadlines().count(), 0);
 }
