@@ -9,8 +9,8 @@ use etcd_client::proto::{
     PbCompactionRequest, PbCompactionResponse, PbDeleteRequest, PbDeleteResponse, PbLeaseGrantRequest,
     PbLeaseGrantResponse, PbLeaseKeepAliveResponse, PbLeaseLeasesResponse, PbLeaseRevokeRequest,
     PbLeaseRevokeResponse, PbLeaseStatus, PbLeaseTimeToLiveRequest, PbLeaseTimeToLiveResponse, PbPutRequest,
-    PbPutResponse, PbRangeRequest, PbRangeResponse, PbResponseHeader, PbStatusResponse, PbTxnOpResponse,
-    PbTxnRequest, PbTxnResponse,
+    PbPutResponse, PbRangeRequest, PbRangeResponse, PbResponseHeader, PbStatusResponse, PbTxnRequest,
+    PbTxnResponse,
 };
 use prost::Message;
 use tokio::sync::Notify;
@@ -34,6 +34,8 @@ pub(crate) const CLUSTER_ID: u64 = 0x0f0e_57ed;
 pub(crate) const MEMBER_ID: u64 = 1;
 /// How many revisions are kept when nobody compacts.
 const KEPT_REVISIONS: i64 = 50_000;
+/// Between two times that the file is forced to the disk.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How often the older ones are dropped.
 const COMPACT_EVERY: Duration = Duration::from_secs(30);
 
@@ -70,9 +72,9 @@ impl State {
 
     /// Makes the changes of a step a revision.
     fn commit(&mut self) {
-        let Some(changes) = self.mvcc.commit() else { return };
+        let Some(revision) = self.mvcc.commit() else { return };
         if let Some(journal) = &mut self.journal {
-            journal.changed(changes);
+            journal.changed(revision);
         }
         std::mem::take(&mut self.waiting).into_values().for_each(Waker::wake);
     }
@@ -82,10 +84,21 @@ impl State {
         for key in &lease.keys {
             self.mvcc.delete(key);
         }
+        // Written first: without its keys a lease can end once more, but not the other way round.
+        self.commit();
         if let Some(journal) = &mut self.journal {
             journal.revoked(id);
         }
-        self.commit();
+        Ok(())
+    }
+
+    fn compact(&mut self, revision: i64) -> Result<(), Fault> {
+        self.mvcc.compact(revision)?;
+        if let Some(journal) = &mut self.journal {
+            journal.compacted(revision);
+        }
+        // Watches that are far behind end.
+        std::mem::take(&mut self.waiting).into_values().for_each(Waker::wake);
         Ok(())
     }
 }
@@ -135,8 +148,10 @@ impl Etcd {
         txn::check_put(request)?;
         check_size(request)?;
         let mut state = self.lock();
-        state.tables().can_put(request)?;
-        let answer = state.tables().put(request);
+        let mut tables = state.tables();
+        tables.has_lease(request)?;
+        tables.has_earlier(request)?;
+        let answer = tables.put(request);
         state.commit();
         Ok(PbPutResponse { header: state.header(), ..answer })
     }
@@ -145,6 +160,7 @@ impl Etcd {
     /// As etcd: an empty key.
     pub fn delete_range(&self, request: &PbDeleteRequest) -> Result<PbDeleteResponse, Status> {
         txn::check_delete(request)?;
+        check_size(request)?;
         let mut state = self.lock();
         let answer = state.tables().delete_range(request);
         state.commit();
@@ -155,12 +171,13 @@ impl Etcd {
     /// As etcd. A transaction that is refused has changed nothing.
     pub fn txn(&self, request: &PbTxnRequest) -> Result<PbTxnResponse, Status> {
         txn::check(request)?;
-        check_size(request)?;
+        if !txn::is_read_only(request) {
+            check_size(request)?;
+        }
         let mut state = self.lock();
         let mut answer = txn::txn(&mut state.tables(), request)?;
         state.commit();
         answer.header = state.header();
-        head_parts(&mut answer, state.mvcc.revision());
         Ok(answer)
     }
 
@@ -168,8 +185,7 @@ impl Etcd {
     /// As etcd: a revision that is compacted or to come.
     pub fn compact(&self, request: &PbCompactionRequest) -> Result<PbCompactionResponse, Status> {
         let mut state = self.lock();
-        state.mvcc.compact(request.revision)?;
-        std::mem::take(&mut state.waiting).into_values().for_each(Waker::wake);
+        state.compact(request.revision)?;
         Ok(PbCompactionResponse { header: state.header() })
     }
 
@@ -268,7 +284,7 @@ impl Etcd {
         while !shutdown.is_cancelled() {
             // Timers may be a little early, and then there is nothing to end yet.
             let next = self.expire().map_or(COMPACT_EVERY, |next| next.max(Duration::from_millis(1)));
-            let flush = self.flush();
+            let flush = self.flush().await;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
@@ -280,7 +296,7 @@ impl Etcd {
                 }
             }
         }
-        self.flush();
+        self.flush().await;
     }
 
     fn forget_old(&self) {
@@ -288,31 +304,28 @@ impl Etcd {
         let oldest = state.mvcc.revision() - KEPT_REVISIONS;
         if oldest > state.mvcc.compacted() {
             // Checked in the line before.
-            let _ = state.mvcc.compact(oldest);
+            let _ = state.compact(oldest);
         }
     }
 
-    /// Writes what is not on disk yet; when to look again.
-    fn flush(&self) -> Option<Duration> {
-        let mut state = self.lock();
-        let State { journal, mvcc, leases, .. } = &mut *state;
-        journal.as_mut().map(|journal| journal.flush(mvcc, leases))
-    }
-}
-
-/// The parts of a transaction's answer carry its revision too.
-fn head_parts(answer: &mut PbTxnResponse, revision: i64) {
-    let part = || Some(PbResponseHeader { revision, ..PbResponseHeader::default() });
-    for response in &mut answer.responses {
-        match &mut response.response {
-            Some(PbTxnOpResponse::ResponseRange(range)) => range.header = part(),
-            Some(PbTxnOpResponse::ResponsePut(put)) => put.header = part(),
-            Some(PbTxnOpResponse::ResponseDeleteRange(delete)) => delete.header = part(),
-            Some(PbTxnOpResponse::ResponseTxn(nested)) => {
-                nested.header = part();
-                head_parts(nested, revision);
+    /// Forces to the disk what was written; when to look again, if anything is written at all.
+    async fn flush(&self) -> Option<Duration> {
+        let file = {
+            let State { journal, mvcc, leases, .. } = &mut *self.lock();
+            let journal = journal.as_mut()?;
+            journal.tidy(mvcc, leases);
+            journal.take_unsynced()
+        };
+        if let Some(file) = file {
+            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            let synced = synced.unwrap_or_else(|failed| Err(failed.into()));
+            if let Some(journal) = &mut self.lock().journal {
+                journal.check(synced, "sync");
             }
-            None => {}
         }
+        Some(SYNC_EVERY)
     }
 }
+
+#[cfg(test)]
+mod tests;

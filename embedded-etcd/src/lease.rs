@@ -9,11 +9,22 @@ use crate::fault::Fault;
 const MIN_TTL: i64 = 2;
 /// And no more.
 const MAX_TTL: i64 = 9_000_000_000;
+/// Ids that are given count from here: far from the small numbers that people choose.
+const FIRST_ID: i64 = 0x0665_0000_0000_0000;
+/// One beyond is certainly somebody's choice.
+const LAST_ID: i64 = 0x0665_ffff_ffff_ffff;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Leases {
     leases: BTreeMap<i64, Lease>,
+    /// The last id that was given, which is never given again.
     last_id: i64,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self { leases: BTreeMap::new(), last_id: FIRST_ID }
+    }
 }
 
 #[derive(Debug)]
@@ -58,10 +69,8 @@ impl Leases {
     fn new_id(&mut self) -> i64 {
         loop {
             self.last_id += 1;
-            // Far from the small numbers that people choose.
-            let id = 0x0665_0000_0000_0000 + self.last_id;
-            if !self.exists(id) {
-                return id;
+            if !self.exists(self.last_id) {
+                return self.last_id;
             }
         }
     }
@@ -101,9 +110,16 @@ impl Leases {
         self.leases.values().map(|lease| lease.ends_at).min()
     }
 
+    /// The last id that was given, or the number before the first.
+    pub(crate) fn last_id(&self) -> i64 {
+        self.last_id
+    }
+
     /// Puts back a lease of an earlier process, with its whole time.
     pub(crate) fn restore(&mut self, id: i64, ttl: i64, now: Duration) {
-        self.last_id = self.last_id.max(id.saturating_sub(0x0665_0000_0000_0000));
+        if (FIRST_ID..LAST_ID).contains(&id) {
+            self.last_id = self.last_id.max(id);
+        }
         self.leases.insert(id, Lease { ttl, ends_at: now + lasting(ttl), keys: BTreeSet::new() });
     }
 }

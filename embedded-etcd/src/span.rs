@@ -9,6 +9,8 @@ pub(crate) struct Span {
     end: End,
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     Single,
@@ -16,15 +18,24 @@ enum End {
     Open,
 }
 
+/// Whether a range with this end has all keys from its first one on.
+pub(crate) fn is_all_from(range_end: &[u8]) -> bool {
+    range_end == [0]
+}
+
 impl Span {
     /// No end means one key; an end of one zero byte means all keys from the first one on.
     pub(crate) fn new(key: &[u8], range_end: &[u8]) -> Self {
         let end = match range_end {
             [] => End::Single,
-            [0] => End::Open,
+            end if is_all_from(end) => End::Open,
             end => End::Before(end.to_vec()),
         };
         Self { start: key.to_vec(), end }
+    }
+
+    pub(crate) fn everything() -> Self {
+        Self { start: Vec::new(), end: End::Open }
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
@@ -35,8 +46,13 @@ impl Span {
         }
     }
 
+    /// Whether no key at all can be in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bounds().is_none()
+    }
+
     /// For a map's range. An end before the start is no range at all.
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         let start = Bound::Included(self.start.as_slice());
         match &self.end {
             End::Single => Some((start, Bound::Included(&self.start))),

@@ -4,17 +4,19 @@
 //! before them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use etcd_client::proto::{
-    PbCompare, PbDeleteRequest, PbDeleteResponse, PbPutRequest, PbPutResponse, PbResponseOp, PbTargetUnion,
-    PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest, PbTxnRequestOp, PbTxnResponse,
+    PbCompare, PbDeleteRequest, PbDeleteResponse, PbPutRequest, PbPutResponse, PbRangeResponse,
+    PbResponseHeader, PbResponseOp, PbTargetUnion, PbTxnOpRequest, PbTxnOpResponse, PbTxnRequest,
+    PbTxnRequestOp, PbTxnResponse,
 };
 
 use crate::fault::Fault;
 use crate::lease::Leases;
 use crate::mvcc::{Live, Mvcc};
 use crate::range;
-use crate::span::Span;
+use crate::span::{Span, is_all_from};
 
 /// etcd's limit of comparisons and of operations in each branch.
 const MAX_OPS: usize = 128;
@@ -27,35 +29,33 @@ pub(crate) struct Tables<'a> {
 
 /// What can be refused by looking at the request alone.
 pub(crate) fn check(request: &PbTxnRequest) -> Result<(), Fault> {
-    check_ops(request)?;
-    check_branch(&request.success)?;
-    check_branch(&request.failure)?;
-    check_duplicates(&request.success)?;
-    check_duplicates(&request.failure)
+    check_ops(request, MAX_OPS)?;
+    written(&request.success)?;
+    written(&request.failure).map(|_| ())
 }
 
-fn check_ops(request: &PbTxnRequest) -> Result<(), Fault> {
-    let sizes = [request.compare.len(), request.success.len(), request.failure.len()];
-    if sizes.iter().any(|size| *size > MAX_OPS) {
-        return Err(Fault::TooManyOps);
+/// A nested transaction may be as large as its parent has left of the limit.
+fn check_ops(request: &PbTxnRequest, limit: usize) -> Result<(), Fault> {
+    let size = request.compare.len().max(request.success.len()).max(request.failure.len());
+    let left = limit.checked_sub(size).ok_or(Fault::TooManyOps)?;
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(Fault::EmptyKey);
     }
-    match request.compare.iter().any(|compare| compare.key.is_empty()) {
-        true => Err(Fault::EmptyKey),
-        false => Ok(()),
-    }
-}
-
-fn check_branch(ops: &[PbTxnRequestOp]) -> Result<(), Fault> {
-    ops.iter().try_for_each(|op| match &op.request {
+    request.success.iter().chain(&request.failure).try_for_each(|op| match &op.request {
         Some(PbTxnOpRequest::RequestRange(request)) => range::check(request),
         Some(PbTxnOpRequest::RequestPut(request)) => check_put(request),
         Some(PbTxnOpRequest::RequestDeleteRange(request)) => check_delete(request),
-        Some(PbTxnOpRequest::RequestTxn(nested)) => {
-            check_ops(nested)?;
-            check_branch(&nested.success)?;
-            check_branch(&nested.failure)
-        }
+        Some(PbTxnOpRequest::RequestTxn(nested)) => check_ops(nested, left),
         None => Err(Fault::KeyNotFound),
+    })
+}
+
+/// Whether nothing can be written, whichever branch is taken.
+pub(crate) fn is_read_only(request: &PbTxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(PbTxnOpRequest::RequestRange(_)) => true,
+        Some(PbTxnOpRequest::RequestTxn(nested)) => is_read_only(nested),
+        _ => false,
     })
 }
 
@@ -79,53 +79,44 @@ pub(crate) fn check_delete(request: &PbDeleteRequest) -> Result<(), Fault> {
 /// What a list of operations writes: single keys that are put, and ranges that are deleted.
 #[derive(Default)]
 struct Written {
-    puts: Vec<Vec<u8>>,
+    puts: BTreeSet<Vec<u8>>,
     deletes: Vec<Span>,
 }
 
 impl Written {
-    fn clashes(&self, other: &Self) -> bool {
-        self.puts
-            .iter()
-            .any(|key| other.puts.contains(key) || other.deletes.iter().any(|span| span.contains(key)))
-            || other.puts.iter().any(|key| self.deletes.iter().any(|span| span.contains(key)))
-    }
-
-    fn add(&mut self, other: Self) {
-        self.puts.extend(other.puts);
-        self.deletes.extend(other.deletes);
+    fn put(&mut self, key: &[u8]) -> Result<(), Fault> {
+        if self.deletes.iter().any(|span| span.contains(key)) || !self.puts.insert(key.to_vec()) {
+            return Err(Fault::DuplicateKey);
+        }
+        Ok(())
     }
 }
 
-fn check_duplicates(ops: &[PbTxnRequestOp]) -> Result<(), Fault> {
-    written(ops).map(|_| ())
-}
-
-/// No key may be put twice, or put and deleted, on any path. Deleting twice is allowed.
+/// No key may be put twice, or put and deleted, whichever branches are taken. As in etcd, deleting twice is allowed,
+/// a deletion of all keys from one on is not looked at, and neither is what a nested transaction puts before a
+/// later one of the same list deletes it.
 fn written(ops: &[PbTxnRequestOp]) -> Result<Written, Fault> {
     let mut all = Written::default();
     for op in ops {
-        if let Some(PbTxnOpRequest::RequestDeleteRange(delete)) = &op.request {
+        if let Some(PbTxnOpRequest::RequestDeleteRange(delete)) = &op.request
+            && !is_all_from(&delete.range_end)
+        {
             all.deletes.push(Span::new(&delete.key, &delete.range_end));
         }
     }
     for op in ops {
         let Some(PbTxnOpRequest::RequestTxn(nested)) = &op.request else { continue };
-        let mut either = written(&nested.success)?;
-        let otherwise = written(&nested.failure)?;
-        if all.clashes(&either) || all.clashes(&otherwise) {
-            return Err(Fault::DuplicateKey);
+        let (then, otherwise) = (written(&nested.success)?, written(&nested.failure)?);
+        // Only one of the two will happen.
+        for key in then.puts.iter().chain(otherwise.puts.difference(&then.puts)) {
+            all.put(key)?;
         }
-        either.add(otherwise);
-        all.add(either);
+        all.deletes.extend(then.deletes.into_iter().chain(otherwise.deletes));
     }
     for op in ops {
-        let Some(PbTxnOpRequest::RequestPut(put)) = &op.request else { continue };
-        let one = Written { puts: vec![put.key.clone()], deletes: Vec::new() };
-        if all.clashes(&one) {
-            return Err(Fault::DuplicateKey);
+        if let Some(PbTxnOpRequest::RequestPut(put)) = &op.request {
+            all.put(&put.key)?;
         }
-        all.add(one);
     }
     Ok(all)
 }
@@ -148,45 +139,57 @@ impl<'a> Path<'a> {
         Self { succeeded, ops, nested: nested.collect() }
     }
 
-    /// Whether everything on the path can be done.
-    fn check(&self, tables: &Tables<'_>) -> Result<(), Fault> {
+    /// Every operation of the path that is no transaction itself, in order.
+    fn for_each(&self, look: &mut impl FnMut(&PbTxnOpRequest) -> Result<(), Fault>) -> Result<(), Fault> {
         let mut nested = self.nested.iter();
-        for op in self.ops {
-            match &op.request {
-                Some(PbTxnOpRequest::RequestRange(request)) => {
-                    tables.mvcc.check_revision(request.revision).map(|_| ())?;
-                }
-                Some(PbTxnOpRequest::RequestPut(request)) => tables.can_put(request)?,
-                Some(PbTxnOpRequest::RequestTxn(_)) => {
-                    if let Some(path) = nested.next() {
-                        path.check(tables)?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.ops.iter().filter_map(|op| op.request.as_ref()).try_for_each(|request| match request {
+            PbTxnOpRequest::RequestTxn(_) => nested.next().map_or(Ok(()), |path| path.for_each(look)),
+            request => look(request),
+        })
+    }
+
+    /// Whether everything on the path can be done: first what is put, then what is read.
+    fn check(&self, tables: &Tables<'_>) -> Result<(), Fault> {
+        self.for_each(&mut |request| match request {
+            PbTxnOpRequest::RequestPut(put) => tables.has_earlier(put).and_then(|()| tables.has_lease(put)),
+            _ => Ok(()),
+        })?;
+        self.for_each(&mut |request| match request {
+            PbTxnOpRequest::RequestRange(range) => match range.revision {
+                0 => Ok(()),
+                // A negative one means the newest, but not here.
+                revision if revision < tables.mvcc.compacted() => Err(Fault::Compacted),
+                revision => tables.mvcc.check_revision(revision).map(|_| ()),
+            },
+            _ => Ok(()),
+        })
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<PbTxnResponse, Fault> {
         let mut nested = self.nested.iter();
         let mut responses = Vec::with_capacity(self.ops.len());
-        for op in self.ops {
-            let response = match &op.request {
-                Some(PbTxnOpRequest::RequestRange(request)) => {
-                    PbTxnOpResponse::ResponseRange(range::range(tables.mvcc, request)?)
+        for request in self.ops.iter().filter_map(|op| op.request.as_ref()) {
+            let response = match request {
+                PbTxnOpRequest::RequestRange(request) => {
+                    let answer = range::range(tables.mvcc, request)?;
+                    PbTxnOpResponse::ResponseRange(PbRangeResponse { header: tables.header(), ..answer })
                 }
-                Some(PbTxnOpRequest::RequestPut(request)) => {
-                    PbTxnOpResponse::ResponsePut(tables.put(request))
+                PbTxnOpRequest::RequestPut(request) => {
+                    let answer = tables.put(request);
+                    PbTxnOpResponse::ResponsePut(PbPutResponse { header: tables.header(), ..answer })
                 }
-                Some(PbTxnOpRequest::RequestDeleteRange(request)) => {
-                    PbTxnOpResponse::ResponseDeleteRange(tables.delete_range(request))
+                PbTxnOpRequest::RequestDeleteRange(request) => {
+                    let answer = tables.delete_range(request);
+                    PbTxnOpResponse::ResponseDeleteRange(PbDeleteResponse {
+                        header: tables.header(),
+                        ..answer
+                    })
                 }
-                Some(PbTxnOpRequest::RequestTxn(_)) => match nested.next() {
-                    Some(path) => PbTxnOpResponse::ResponseTxn(path.apply(tables)?),
-                    None => continue,
-                },
-                None => continue,
+                PbTxnOpRequest::RequestTxn(_) => {
+                    let Some(path) = nested.next() else { continue };
+                    let header = Some(PbResponseHeader::default());
+                    PbTxnOpResponse::ResponseTxn(PbTxnResponse { header, ..path.apply(tables)? })
+                }
             };
             responses.push(PbResponseOp { response: Some(response) });
         }
@@ -202,18 +205,22 @@ pub(crate) fn txn(tables: &mut Tables<'_>, request: &PbTxnRequest) -> Result<PbT
 }
 
 impl Tables<'_> {
-    pub(crate) fn can_put(&self, request: &PbPutRequest) -> Result<(), Fault> {
-        let exists = self.mvcc.get(&request.key).is_some();
-        if (request.ignore_value || request.ignore_lease) && !exists {
-            return Err(Fault::KeyNotFound);
-        }
-        if request.lease != 0 && !self.leases.exists(request.lease) {
-            return Err(Fault::LeaseNotFound);
-        }
-        Ok(())
+    /// What an operation of a transaction says of the store: the revision, with what came before it.
+    fn header(&self) -> Option<PbResponseHeader> {
+        Some(PbResponseHeader { revision: self.mvcc.newest(), ..PbResponseHeader::default() })
     }
 
-    /// Only after [`can_put`](Self::can_put).
+    pub(crate) fn has_earlier(&self, request: &PbPutRequest) -> Result<(), Fault> {
+        let needs = request.ignore_value || request.ignore_lease;
+        if needs && self.mvcc.get(&request.key).is_none() { Err(Fault::KeyNotFound) } else { Ok(()) }
+    }
+
+    pub(crate) fn has_lease(&self, request: &PbPutRequest) -> Result<(), Fault> {
+        let is_there = request.lease == 0 || self.leases.exists(request.lease);
+        if is_there { Ok(()) } else { Err(Fault::LeaseNotFound) }
+    }
+
+    /// Only after [`has_earlier`](Self::has_earlier) and [`has_lease`](Self::has_lease).
     pub(crate) fn put(&mut self, request: &PbPutRequest) -> PbPutResponse {
         let earlier = self.mvcc.get(&request.key).and_then(|version| version.live.as_ref());
         let held_by = earlier.map_or(0, |live| live.lease);
@@ -235,7 +242,7 @@ impl Tables<'_> {
         let mut prev_kvs = Vec::new();
         for key in &keys {
             let Some(before) = self.mvcc.delete(key) else { continue };
-            self.leases.move_key(key, before.live.as_ref().map_or(0, |live| live.lease), 0);
+            self.leases.move_key(key, before.lease(), 0);
             if request.prev_kv {
                 prev_kvs.push(before.message(key));
             }
@@ -248,7 +255,6 @@ impl Tables<'_> {
 /// Whether a comparison holds for every key it is about. An absent key compares as one that is all zeros, but
 /// never by its value.
 fn holds(mvcc: &Mvcc, compare: &PbCompare) -> bool {
-    let by_value = matches!(compare.target_union, Some(PbTargetUnion::Value(_)));
     let span = Span::new(&compare.key, &compare.range_end);
     let mut any = false;
     for (_, mod_revision, live) in mvcc.range(&span, i64::MAX) {
@@ -257,7 +263,7 @@ fn holds(mvcc: &Mvcc, compare: &PbCompare) -> bool {
             return false;
         }
     }
-    any || (!by_value && compare.target != VALUE && holds_for(compare, 0, None))
+    any || (compare.target != VALUE && holds_for(compare, 0, None))
 }
 
 const VALUE: i32 = 3;
@@ -301,3 +307,6 @@ fn holds_for(compare: &PbCompare, mod_revision: i64, live: Option<&Live>) -> boo
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,17 +7,31 @@ use etcd_client::proto::{
     PbPutResponse, PbRangeRequest, PbRangeResponse, PbRangeStreamResponse, PbTxnRequest, PbTxnResponse,
 };
 use futures_util::Stream;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::unimplemented;
 use crate::Etcd;
+
+/// etcd's server does not even read what is larger, in bytes.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
+
+/// A request that is not too large to be read.
+fn read<T: Message>(request: &Request<T>) -> Result<&T, Status> {
+    let size = request.get_ref().encoded_len();
+    if size > MAX_MESSAGE {
+        let why = format!("grpc: received message larger than max ({size} vs. {MAX_MESSAGE})");
+        return Err(Status::resource_exhausted(why));
+    }
+    Ok(request.get_ref())
+}
 
 #[tonic::async_trait]
 impl PbKvService for Etcd {
     type RangeStreamStream = Pin<Box<dyn Stream<Item = Result<PbRangeStreamResponse, Status>> + Send>>;
 
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
-        self.range(request.get_ref()).map(Response::new)
+        self.range(read(&request)?).map(Response::new)
     }
 
     async fn range_stream(
@@ -28,24 +42,24 @@ impl PbKvService for Etcd {
     }
 
     async fn put(&self, request: Request<PbPutRequest>) -> Result<Response<PbPutResponse>, Status> {
-        self.put(request.get_ref()).map(Response::new)
+        self.put(read(&request)?).map(Response::new)
     }
 
     async fn delete_range(
         &self,
         request: Request<PbDeleteRequest>,
     ) -> Result<Response<PbDeleteResponse>, Status> {
-        self.delete_range(request.get_ref()).map(Response::new)
+        self.delete_range(read(&request)?).map(Response::new)
     }
 
     async fn txn(&self, request: Request<PbTxnRequest>) -> Result<Response<PbTxnResponse>, Status> {
-        self.txn(request.get_ref()).map(Response::new)
+        self.txn(read(&request)?).map(Response::new)
     }
 
     async fn compact(
         &self,
         request: Request<PbCompactionRequest>,
     ) -> Result<Response<PbCompactionResponse>, Status> {
-        self.compact(request.get_ref()).map(Response::new)
+        self.compact(read(&request)?).map(Response::new)
     }
 }

@@ -1,4 +1,4 @@
-//! Maintenance: the status, and nothing else that an etcd in a process would need.
+//! Maintenance: the status, and that there is no alarm. Nothing else makes sense in one process.
 
 use std::pin::Pin;
 
@@ -13,6 +13,9 @@ use tonic::{Request, Response, Status};
 
 use super::unimplemented;
 use crate::Etcd;
+use crate::etcd::header;
+
+const LIST_ALARMS: i32 = 0;
 
 #[tonic::async_trait]
 impl PbMaintenanceService for Etcd {
@@ -22,8 +25,14 @@ impl PbMaintenanceService for Etcd {
         Ok(Response::new(self.status()))
     }
 
-    async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        unimplemented("alarms")
+    /// There are none, which those want to know who ask whether it is healthy.
+    async fn alarm(&self, request: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
+        match request.get_ref().action {
+            LIST_ALARMS => {
+                Ok(Response::new(PbAlarmResponse { header: header(self.revision()), alarms: Vec::new() }))
+            }
+            _ => unimplemented("alarms"),
+        }
     }
 
     async fn defragment(

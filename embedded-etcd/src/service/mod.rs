@@ -7,18 +7,27 @@ mod maintenance;
 mod watch;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
+use futures_util::{Stream, StreamExt};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 
 use crate::Etcd;
 
-/// Larger than any request that is taken; what is beyond is refused by its size.
-const MAX_MESSAGE: usize = 8 * 1024 * 1024;
+/// So large that what etcd does not take can be refused in its words.
+const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// The services whose answers go on until either side ends them.
+#[derive(Clone)]
+struct Streams {
+    etcd: Etcd,
+    shutdown: CancellationToken,
+}
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +47,14 @@ impl Etcd {
     /// The services, to be called in memory, without a socket and without HTTP/2.
     #[must_use]
     pub fn routes(&self) -> Routes {
+        self.routes_until(CancellationToken::new())
+    }
+
+    fn routes_until(&self, shutdown: CancellationToken) -> Routes {
+        let streams = Streams { etcd: self.clone(), shutdown };
         Routes::new(PbKvServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE))
-            .add_service(PbWatchServer::new(self.clone()))
-            .add_service(PbLeaseServer::new(self.clone()))
+            .add_service(PbWatchServer::new(streams.clone()))
+            .add_service(PbLeaseServer::new(streams))
             .add_service(PbClusterServer::new(self.clone()))
             .add_service(PbMaintenanceServer::new(self.clone()))
     }
@@ -54,9 +68,22 @@ impl Etcd {
         if !local.ip().to_canonical().is_loopback() {
             return Err(ServeError::NotLoopback(local));
         }
-        let server = tonic::transport::Server::builder().tcp_nodelay(true).add_routes(self.routes());
-        let incoming = TcpListenerStream::new(listener);
+        let routes = self.routes_until(shutdown.clone());
+        let server = tonic::transport::Server::builder().add_routes(routes);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         Ok(server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?)
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Streams {
+    /// Ends with the shutdown, as the server waits for all of them.
+    fn answers<T: 'static>(
+        &self,
+        answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    ) -> Answers<T> {
+        Box::pin(answers.take_until(self.shutdown.clone().cancelled_owned()))
     }
 }
 

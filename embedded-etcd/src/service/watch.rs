@@ -1,12 +1,11 @@
 //! Watches: requests come in on one half of the stream, responses go out on the other.
 
-use std::pin::Pin;
-
 use etcd_client::proto::{PbWatchRequest, PbWatchResponse, PbWatchService};
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Etcd, WatchStream};
+use super::{Answers, Streams};
+use crate::WatchStream;
 
 struct Conversation {
     requests: Streaming<PbWatchRequest>,
@@ -16,19 +15,19 @@ struct Conversation {
 }
 
 #[tonic::async_trait]
-impl PbWatchService for Etcd {
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<PbWatchResponse, Status>> + Send>>;
+impl PbWatchService for Streams {
+    type WatchStream = Answers<PbWatchResponse>;
 
     async fn watch(
         &self,
         request: Request<Streaming<PbWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let begin = Conversation { requests: request.into_inner(), watches: self.watch(), asks: true };
+        let begin = Conversation { requests: request.into_inner(), watches: self.etcd.watch(), asks: true };
         let responses = stream::unfold(begin, |mut conversation| async move {
             let response = conversation.next().await?;
             Some((response, conversation))
         });
-        Ok(Response::new(Box::pin(responses)))
+        Ok(Response::new(self.answers(responses)))
     }
 }
 
@@ -38,7 +37,13 @@ impl Conversation {
             tokio::select! {
                 biased;
                 request = self.requests.message(), if self.asks => match request {
-                    Ok(Some(request)) => self.watches.request(request),
+                    Ok(Some(request)) => {
+                        self.watches.request(request);
+                        // Before the next request is taken: who does not read may not ask for ever.
+                        if let Some(answer) = self.watches.try_answer() {
+                            return Some(Ok(answer));
+                        }
+                    }
                     // Half closed: what is watched goes on.
                     Ok(None) => self.asks = false,
                     Err(status) => return Some(Err(status)),
