@@ -216,7 +216,10 @@ fn mutants(name: &str, within: Option<u64>, threads: usize) -> ExitCode {
         let limit = within.unwrap_or(mutant.within);
         let found: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
         spread(0, limit, threads, |seed| {
-            let violation = run::run(&Plan::of_seed(seed), Some(mutant.defect)).violations.into_iter().next();
+            let plan = Plan::of_seed(seed);
+            let violation = run::run(&plan, Some(mutant.defect)).violations.into_iter().next();
+            // Not if it is no fault of the defect's.
+            let violation = violation.filter(|_| run::run(&plan, None).violations.is_empty());
             let is_found = violation.is_some();
             if let (Some(violation), Ok(mut found)) = (violation, found.lock()) {
                 found.insert(seed, violation);

@@ -14,10 +14,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::clock::simulated_ms;
 use crate::plan::MachineId;
 
 /// What a message over a whole link takes at most.
 const USUAL_MS: u64 = 3;
+
+/// What one that is late takes at most.
+const LATE_MS: u64 = 15_000;
 
 /// One of the two that machines talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +43,7 @@ pub struct Trouble {
     pub slow_ms: u64,
     /// Of a hundred requests, so many take effect and are never answered.
     pub lost_replies: u8,
-    /// Of a hundred requests, so many arrive up to eight seconds late.
+    /// Of a hundred requests, so many arrive late, by as much as fifteen seconds.
     pub late_requests: u8,
 }
 
@@ -62,6 +66,8 @@ struct Shared {
 }
 
 struct State {
+    /// When the faults end.
+    calm_at: u64,
     random: fastrand::Rng,
     troubles: BTreeMap<LinkId, Trouble>,
     deliveries: JoinSet<()>,
@@ -70,8 +76,9 @@ struct State {
 
 impl Network {
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, calm_at: u64) -> Self {
         let state = State {
+            calm_at,
             random: fastrand::Rng::with_seed(seed),
             troubles: BTreeMap::new(),
             deliveries: JoinSet::new(),
@@ -200,7 +207,10 @@ impl State {
         let usual = self.random.u64(..=USUAL_MS) + self.random.u64(..=trouble.slow_ms);
         match way {
             Way::There if self.random.u8(..100) < trouble.late_requests => {
-                (self.random.u64(500..8_000), false)
+                let most = if self.random.bool() { 3_000 } else { LATE_MS };
+                // Faults end some day.
+                let left = self.calm_at.saturating_sub(simulated_ms());
+                (self.random.u64(500..most).min(left.max(usual)), false)
             }
             Way::There => (usual, false),
             Way::Back => (usual, self.random.u8(..100) < trouble.lost_replies),

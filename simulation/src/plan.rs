@@ -282,7 +282,7 @@ impl JobSpec {
         let period = match spec.fires {
             Fires::Seconds(seconds) | Fires::Every(seconds) => u64::from(seconds) * 1_000,
         };
-        spec.forbid_overlap |= spec.takes_ms > period;
+        spec.forbid_overlap |= spec.takes_ms * u64::from(spec.max_attempts) > period;
         // Otherwise there is no attempt to retry with.
         spec.retry_lost &= spec.max_attempts > 1;
         spec

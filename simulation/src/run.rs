@@ -172,7 +172,7 @@ struct World {
 impl World {
     fn new(plan: &Plan, defect: Option<Defect>, origin: Instant) -> Self {
         let record = Record::new(origin);
-        let network = Network::new(plan.seed ^ 0x5eed);
+        let network = Network::new(plan.seed ^ 0x5eed, plan.calm_at);
         let cluster = Cluster::new(network.clone(), record.clone(), defect);
         let database = Database::new(record.clone());
         let site = Site { cluster, database, network, record, defect };

@@ -7,6 +7,7 @@
 //! | no call has a deadline; connecting succeeds always; endpoints without a scheme | `no_call_waits_for_ever`, `a_dead_port_is_named_at_once` |
 //! | a dead lease is acknowledged with TTL 0; keep-alives are only queued | `a_lease_that_ended_is_noticed_and_replaced` |
 //! | watches do not come back by themselves, after an end, a silence, or a compaction | `a_watch_survives_restarts_and_compactions_and_shows_everything` |
+//! | a watch that begins at the revision of a compaction misses the deletions in it | `a_deletion_in_the_very_revision_of_a_compaction_is_not_missed` |
 //! | tokens expire, and a refused watch looks like an opened one | `an_expired_login_is_renewed_by_calls_watches_and_sessions` |
 //! | answers over 4 MiB fail | `a_hundred_thousand_keys_are_listed_at_one_revision` |
 //! | 128 operations, 1.5 MiB, one put for each key, dead leases, a full database | `limits_are_kept_or_named` |
@@ -21,6 +22,7 @@ use forest_etcd::{
     Change, Error, EtcdConfig, KeyRange, Outcome, Session, Store, SystemClock, Txn, WatchConfig, Watcher,
 };
 use forest_tests::names::key_root;
+use forest_tests::proxy::{Protocol, Proxy};
 use forest_tests::require;
 use forest_tests::services::etcd::USER;
 use forest_tests::services::{Etcd, EtcdOptions, cluster_of, free_address, shared_etcd};
@@ -229,6 +231,36 @@ async fn a_watch_survives_restarts_and_compactions_and_shows_everything() {
     }
     assert!(stream.stats().reopens() > 0);
     shutdown.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_in_the_very_revision_of_a_compaction_is_not_missed() {
+    let etcd = require!(Etcd::start(EtcdOptions::default()).await);
+    let proxy = Proxy::start(etcd.address(), Protocol::Http2).await;
+    let writer = store(&etcd);
+    put(&writer, "/w/1", "a").await.expect("written");
+    put(&writer, "/w/2", "b").await.expect("written");
+    let reader = Store::new(&EtcdConfig::new([proxy.endpoint()])).expect("nothing is opened");
+    let (watcher, mut stream) = Watcher::new(reader, WatchConfig::new(KeyRange::prefix("/w/")));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watcher.run(CancellationToken::new()));
+    let mut copy = Copy::default();
+    while copy.entries.len() < 2 {
+        stream.next().await.expect("it runs").into_iter().for_each(|change| copy.apply(change));
+    }
+    proxy.cut().await;
+    // Exactly the next revision: what a watcher that has seen everything else asks for.
+    let Ok(Outcome::Applied { revision }) = writer.commit(Txn::new().delete("/w/1")).await else {
+        panic!("not deleted")
+    };
+    etcd.gateway().await.compact(revision).await.expect("compacted");
+    proxy.pass().await;
+    let gone = async {
+        while copy.entries.len() > 1 {
+            stream.next().await.expect("it runs").into_iter().for_each(|change| copy.apply(change));
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the deletion is shown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
