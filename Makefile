@@ -97,6 +97,11 @@ bench: deps ## Measure a cluster on this machine
 	$(CARGO) build --workspace --release --bins --locked
 	$(CARGO) run --release --locked --bin bench
 
+.PHONY: soak
+soak: ## Load the embedded mode for ten minutes, and look what grows
+	$(CARGO) build --workspace --release --bins --locked
+	$(CARGO) run --release --locked --bin soak
+
 .PHONY: clean-test-data
 clean-test-data: ## Remove the folders that interrupted tests left behind
 	rm -rf $(TARGET)/test-data

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use forest_etcd::{Clock, SystemClock};
 use forest_simulation::checker::Violation;
 use forest_simulation::mutant::{MUTANTS, Mutant};
-use forest_simulation::plan::Plan;
+use forest_simulation::plan::{Plan, Stage};
 use forest_simulation::run::{self, Outcome};
 use forest_simulation::{shrink, story};
 
@@ -172,15 +172,15 @@ fn repeats(seed: u64) -> bool {
 }
 
 fn replay(seed: u64, mutant: Option<&str>, whole: bool, log: Option<&str>) -> ExitCode {
-    let defect = match mutant.map(|name| MUTANTS.iter().find(|mutant| mutant.name == name)) {
+    let (defect, stage) = match mutant.map(|name| MUTANTS.iter().find(|mutant| mutant.name == name)) {
         Some(None) => {
             println!("there is no such mutant; `sim mutants` lists them");
             return ExitCode::from(2);
         }
-        Some(Some(mutant)) => Some(mutant.defect),
-        None => None,
+        Some(Some(mutant)) => (Some(mutant.defect), mutant.stage),
+        None => (None, Stage::Any),
     };
-    let mut plan = Plan::of_seed(seed);
+    let mut plan = Plan::on(stage, seed);
     let mut outcome = run::run(&plan, defect);
     if let Some(violation) = outcome.violations.first().filter(|_| !whole) {
         println!("seed {seed}: {violation}\nleaving out what does not matter ...");
@@ -216,7 +216,7 @@ fn mutants(name: &str, within: Option<u64>, threads: usize) -> ExitCode {
         let limit = within.unwrap_or(mutant.within);
         let found: Mutex<BTreeMap<u64, Violation>> = Mutex::default();
         spread(0, limit, threads, |seed| {
-            let plan = Plan::of_seed(seed);
+            let plan = Plan::on(mutant.stage, seed);
             let violation = run::run(&plan, Some(mutant.defect)).violations.into_iter().next();
             // Not if it is no fault of the defect's.
             let violation = violation.filter(|_| run::run(&plan, None).violations.is_empty());

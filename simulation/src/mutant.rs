@@ -7,6 +7,8 @@ use embedded_etcd::proto::{
     PbCompare, PbCompareTarget, PbTargetUnion, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
 };
 
+use crate::plan::Stage;
+
 /// A step of the protocol, recognised by what its transaction writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -51,11 +53,20 @@ pub enum Defect {
 pub struct Mutant {
     pub name: &'static str,
     pub defect: Defect,
+    /// Where it shows most easily.
+    pub stage: Stage,
     pub within: u64,
 }
 
-const fn without(name: &'static str, step: Step, key: &'static str, about: About, within: u64) -> Mutant {
-    Mutant { name, defect: Defect::Without { step, key, about }, within }
+const fn without(
+    name: &'static str,
+    step: Step,
+    key: &'static str,
+    about: About,
+    stage: Stage,
+    within: u64,
+) -> Mutant {
+    Mutant { name, defect: Defect::Without { step, key, about }, stage, within }
 }
 
 const LEADER: &str = "/server/elect/leader";
@@ -73,45 +84,46 @@ const CANCEL: &str = "/client/cancel/";
 const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
+use Stage::{Any, Deposed, Forgetful, Frozen};
 
 #[rustfmt::skip]
 pub const MUTANTS: &[Mutant] = &[
-    without("campaign-leader", Step::Campaign, LEADER, Created, 100),
-    without("dispatch-term", Step::Dispatch, LEADER, Created, 100),
-    without("dispatch-cursor", Step::Dispatch, CURSOR, Modified, 100),
-    without("dispatch-jobgen", Step::Dispatch, JOBGEN, Modified, 100),
-    without("retry-term", Step::Retry, LEADER, Created, 100),
-    without("retry-delay", Step::Retry, DELAY, Modified, 100),
-    without("retry-job", Step::Retry, CONF, Modified, 100),
-    without("request-term", Step::RequestRun, LEADER, Created, 100),
-    without("request-request", Step::RequestRun, REQUEST, Modified, 100),
-    without("request-job", Step::RequestRun, CONF, Modified, 100),
-    without("request-cursor", Step::RequestRun, CURSOR, Modified, 100),
-    without("assign-term", Step::Assign, LEADER, Created, 100),
-    without("assign-pending", Step::Assign, PENDING, Modified, 100),
-    without("move-term", Step::Move, LEADER, Created, 100),
-    without("move-snapshot", Step::Move, SNAPSHOT, Modified, 100),
-    without("move-registration", Step::Move, REGISTRATION, Modified, 100),
-    without("lost-term", Step::Lost, LEADER, Created, 100),
-    without("lost-execution", Step::Lost, EXECUTION, Modified, 100),
-    without("lost-registration", Step::Lost, REGISTRATION, Created, 100),
-    without("lost-cancel", Step::Lost, CANCEL, Created, 100),
-    without("settle-term", Step::Settle, LEADER, Created, 100),
-    without("settle-execution", Step::Settle, EXECUTION, Modified, 100),
-    without("settle-cancel", Step::Settle, CANCEL, Created, 100),
-    without("cancel-term", Step::Cancel, LEADER, Created, 100),
-    without("cancel-request", Step::Cancel, REQUEST, Modified, 100),
-    without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, 100),
-    without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, 100),
-    without("claim-registration", Step::Claim, REGISTRATION, Created, 100),
-    without("complete-execution", Step::Complete, EXECUTION, Modified, 100),
-    without("collect-execution", Step::Collect, EXECUTION, Modified, 100),
-    without("change-job", Step::ChangeJob, CONF, Modified, 100),
-    without("add-job-group", Step::AddJob, GROUP, Modified, 100),
-    without("ask-request", Step::Ask, REQUEST, Created, 100),
-    without("ask-answer", Step::Ask, ANSWER, Created, 100),
-    Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, within: 100 },
-    Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, within: 100 },
+    without("campaign-leader", Step::Campaign, LEADER, Created, Any, 100),
+    without("dispatch-term", Step::Dispatch, LEADER, Created, Deposed, 100),
+    without("dispatch-cursor", Step::Dispatch, CURSOR, Modified, Any, 100),
+    without("dispatch-jobgen", Step::Dispatch, JOBGEN, Modified, Any, 100),
+    without("retry-term", Step::Retry, LEADER, Created, Deposed, 100),
+    without("retry-delay", Step::Retry, DELAY, Modified, Deposed, 100),
+    without("retry-job", Step::Retry, CONF, Modified, Any, 100),
+    without("request-term", Step::RequestRun, LEADER, Created, Deposed, 100),
+    without("request-request", Step::RequestRun, REQUEST, Modified, Any, 100),
+    without("request-job", Step::RequestRun, CONF, Modified, Any, 100),
+    without("request-cursor", Step::RequestRun, CURSOR, Modified, Any, 100),
+    without("assign-term", Step::Assign, LEADER, Created, Deposed, 100),
+    without("assign-pending", Step::Assign, PENDING, Modified, Deposed, 100),
+    without("move-term", Step::Move, LEADER, Created, Deposed, 100),
+    without("move-snapshot", Step::Move, SNAPSHOT, Modified, Frozen, 100),
+    without("move-registration", Step::Move, REGISTRATION, Modified, Frozen, 100),
+    without("lost-term", Step::Lost, LEADER, Created, Deposed, 100),
+    without("lost-execution", Step::Lost, EXECUTION, Modified, Frozen, 100),
+    without("lost-registration", Step::Lost, REGISTRATION, Created, Frozen, 100),
+    without("lost-cancel", Step::Lost, CANCEL, Created, Frozen, 100),
+    without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
+    without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
+    without("settle-cancel", Step::Settle, CANCEL, Created, Frozen, 100),
+    without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
+    without("cancel-request", Step::Cancel, REQUEST, Modified, Frozen, 100),
+    without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, Frozen, 100),
+    without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, Deposed, 100),
+    without("claim-registration", Step::Claim, REGISTRATION, Created, Deposed, 100),
+    without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
+    without("collect-execution", Step::Collect, EXECUTION, Modified, Any, 100),
+    without("change-job", Step::ChangeJob, CONF, Modified, Any, 100),
+    without("add-job-group", Step::AddJob, GROUP, Modified, Any, 100),
+    without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 100),
+    without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
+    Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
+    Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, stage: Any, within: 100 },
 ];
 
 impl Defect {

@@ -93,7 +93,8 @@ pub enum Fault {
     ExpireLease {
         machine: MachineId,
     },
-    /// etcd ends the leases of what requests became, before their time.
+    /// etcd ends the leases of what requests became, before their time. Who asks again then asks for something new;
+    /// unless the request is still there.
     ForgetAnswers,
     /// The next messages of the machine's watches are lost although the streams go on.
     DropEvents {
@@ -186,9 +187,27 @@ impl fmt::Display for Fires {
 /// The first two have workers; the last one comes and goes.
 pub const GROUPS: [&str; 3] = ["alpha", "beta", "gamma"];
 
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Whatever can go wrong.
+    Any,
+    /// Leaders lose their lease while much of what they sent is still on its way, and workers come and go.
+    Deposed,
+    /// Workers stand still until they are given up, and leaders hear of it late.
+    Frozen,
+    /// Requests lie there for want of a leader, and what became of them is forgotten.
+    Forgetful,
+}
+
 impl Plan {
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
+        Self::on(Stage::Any, seed)
+    }
+
+    #[must_use]
+    pub fn on(stage: Stage, seed: u64) -> Self {
         let random = &mut Rng::with_seed(seed);
         let nodes = random.usize(2..=3);
         let workers: Vec<_> = (0..random.usize(2..=4))
@@ -219,17 +238,24 @@ impl Plan {
         }
         // Each seed has few kinds of faults, so that the combinations differ.
         let kinds: Vec<u8> = (0..random.usize(1..=5)).map(|_| random.u8(..14)).collect();
-        let faults: Vec<u64> = (0..random.usize(3..=18)).map(|_| random.u64(CALM_MS..BUSY_MS)).collect();
-        for at in &faults {
+        let any = |random: &mut Rng| {
             let kind = kinds[random.usize(..kinds.len())];
-            let fault = random_fault(random, kind, nodes, machines);
-            plan.events.push((*at, Event::Fault(fault)));
+            (random.u64(CALM_MS..BUSY_MS), random_fault(random, kind, nodes, machines))
+        };
+        let faults: Vec<(u64, Fault)> = match stage {
+            Stage::Any => (0..random.usize(3..=18)).map(|_| any(random)).collect(),
+            Stage::Deposed => deposed(random, nodes, machines),
+            Stage::Frozen => frozen(random, nodes, machines),
+            Stage::Forgetful => forgetful(random),
+        };
+        if stage != Stage::Any {
+            plan.lease_ttl = Duration::from_secs(3);
         }
         for key in 0..random.u64(4..=24) {
             // Often just when something goes wrong.
             let at = match random.bool() {
                 true => random.u64(CALM_MS..BUSY_MS),
-                false => faults[random.usize(..faults.len())] + random.u64(..1_500),
+                false => faults[random.usize(..faults.len())].0 + random.u64(..1_500),
             };
             let act = random_act(random, jobs, key);
             // People who get no answer ask again, and two of them may have the same idea.
@@ -240,6 +266,7 @@ impl Plan {
             }
             plan.act(at, act);
         }
+        plan.events.extend(faults.into_iter().map(|(at, fault)| (at, Event::Fault(fault))));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -322,6 +349,46 @@ fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
     }
 }
 
+fn deposed(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let trouble = Trouble { slow_ms: 60, lost_replies: 20, late_requests: 60, ..Trouble::default() };
+        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 1_500 }));
+        let worker = random.usize(nodes..machines);
+        let down_ms = random.u64(100..4_000);
+        faults.push((at + random.u64(..1_500), Fault::Crash { machine: worker, down_ms }));
+        faults.push((at + random.u64(100..1_500), Fault::ExpireLease { machine: LEADER }));
+        at += random.u64(1_500..4_000);
+    }
+    faults
+}
+
+fn frozen(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let machine = random.usize(nodes..machines);
+        faults.push((at, Fault::Freeze { machine, for_ms: random.u64(6_000..11_000) }));
+        let trouble = Trouble { slow_ms: random.u64(100..1_500), late_requests: 10, ..Trouble::default() };
+        let link = Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 3_000 };
+        faults.push((at + random.u64(4_000..9_000), link));
+        at += random.u64(1_000..4_000);
+    }
+    faults
+}
+
+fn forgetful(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        faults.push((at, Fault::Freeze { machine: LEADER, for_ms: random.u64(2_500..6_000) }));
+        faults.push((at + random.u64(500..2_500), Fault::ForgetAnswers));
+        at += random.u64(4_000..8_000);
+    }
+    faults
+}
+
 fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fault {
     let machine = if random.u8(..3) == 0 { LEADER } else { random.usize(..machines) };
     let link = |machine, trouble, for_ms| Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms };
@@ -353,7 +420,6 @@ fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fa
         }
         7 => Fault::Clock { machine: random.usize(..nodes), off_ms: random.i64(-5_000..=5_000) },
         8 => Fault::Compact,
-        9 if random.u8(..3) == 0 => Fault::ForgetAnswers,
         9 => Fault::ExpireLease { machine },
         10..=12 => {
             let (lost_replies, late_requests) = (random.u8(..60), random.u8(..50));
