@@ -84,7 +84,7 @@ const CANCEL: &str = "/client/cancel/";
 const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
-use Stage::{Any, Deposed, Forgetful, Frozen};
+use Stage::{Any, Cancelled, Deposed, Forgetful, Frozen, Late, Returning, Unanswered};
 
 #[rustfmt::skip]
 pub const MUTANTS: &[Mutant] = &[
@@ -98,7 +98,7 @@ pub const MUTANTS: &[Mutant] = &[
     without("request-term", Step::RequestRun, LEADER, Created, Deposed, 100),
     without("request-request", Step::RequestRun, REQUEST, Modified, Any, 100),
     without("request-job", Step::RequestRun, CONF, Modified, Any, 100),
-    without("request-cursor", Step::RequestRun, CURSOR, Modified, Any, 100),
+    without("request-cursor", Step::RequestRun, CURSOR, Modified, Unanswered, 100),
     without("assign-term", Step::Assign, LEADER, Created, Deposed, 100),
     without("assign-pending", Step::Assign, PENDING, Modified, Deposed, 100),
     without("move-term", Step::Move, LEADER, Created, Deposed, 100),
@@ -106,16 +106,16 @@ pub const MUTANTS: &[Mutant] = &[
     without("move-registration", Step::Move, REGISTRATION, Modified, Frozen, 100),
     without("lost-term", Step::Lost, LEADER, Created, Deposed, 100),
     without("lost-execution", Step::Lost, EXECUTION, Modified, Frozen, 100),
-    without("lost-registration", Step::Lost, REGISTRATION, Created, Frozen, 100),
-    without("lost-cancel", Step::Lost, CANCEL, Created, Frozen, 100),
+    without("lost-registration", Step::Lost, REGISTRATION, Created, Returning, 100),
+    without("lost-cancel", Step::Lost, CANCEL, Created, Cancelled, 100),
     without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
     without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
-    without("settle-cancel", Step::Settle, CANCEL, Created, Frozen, 100),
+    without("settle-cancel", Step::Settle, CANCEL, Created, Cancelled, 100),
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
-    without("cancel-request", Step::Cancel, REQUEST, Modified, Frozen, 100),
+    without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 100),
     without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, Frozen, 100),
     without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, Deposed, 100),
-    without("claim-registration", Step::Claim, REGISTRATION, Created, Deposed, 100),
+    without("claim-registration", Step::Claim, REGISTRATION, Created, Late, 100),
     without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
     without("collect-execution", Step::Collect, EXECUTION, Modified, Any, 100),
     without("change-job", Step::ChangeJob, CONF, Modified, Any, 100),

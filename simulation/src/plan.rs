@@ -196,8 +196,17 @@ pub enum Stage {
     Deposed,
     /// Workers stand still until they are given up, and leaders hear of it late.
     Frozen,
+    /// Workers that keep their id come back just when the server gives up on what they ran.
+    Returning,
+    /// People cancel runs that fail, and long ones, while the leader hears late of everything.
+    Cancelled,
+    /// What workers send arrives late, and their leases end meanwhile.
+    Late,
     /// Requests lie there for want of a leader, and what became of them is forgotten.
     Forgetful,
+    /// The leader hears little and late of what became of its transactions, while people run jobs that fire every
+    /// second and may not overlap.
+    Unanswered,
 }
 
 impl Plan {
@@ -214,7 +223,7 @@ impl Plan {
             .map(|number| WorkerPlan {
                 group: GROUPS[number % 2],
                 capacity: random.u32(2..=6),
-                is_foreign: number > 1 && random.bool(),
+                is_foreign: stage == Stage::Returning || (number > 1 && random.bool()),
             })
             .collect();
         let machines = nodes + workers.len();
@@ -234,7 +243,16 @@ impl Plan {
         }
         let jobs = random.usize(2..=8);
         for _ in 0..jobs {
-            plan.act(random.u64(0..CALM_MS), Act::Add { spec: JobSpec::random(random) });
+            let mut spec = JobSpec::random(random);
+            if stage == Stage::Unanswered {
+                (spec.fires, spec.forbid_overlap, spec.takes_ms) = (Fires::Seconds(1), true, 300);
+            }
+            if stage == Stage::Cancelled {
+                (spec.fires, spec.fails, spec.max_attempts) = (Fires::Seconds(2), 90, 4);
+                (spec.takes_ms, spec.listens) = (if random.bool() { 200 } else { 8_000 }, false);
+                (spec.forbid_overlap, spec.retry_lost) = (true, true);
+            }
+            plan.act(random.u64(0..CALM_MS), Act::Add { spec });
         }
         // Each seed has few kinds of faults, so that the combinations differ.
         let kinds: Vec<u8> = (0..random.usize(1..=5)).map(|_| random.u8(..14)).collect();
@@ -246,18 +264,27 @@ impl Plan {
             Stage::Any => (0..random.usize(3..=18)).map(|_| any(random)).collect(),
             Stage::Deposed => deposed(random, nodes, machines),
             Stage::Frozen => frozen(random, nodes, machines),
+            Stage::Returning => returning(random, nodes, machines),
+            Stage::Late => late(random, nodes, machines),
             Stage::Forgetful => forgetful(random),
+            Stage::Unanswered => unanswered(random),
+            Stage::Cancelled => cancelled(random, nodes, machines),
         };
         if stage != Stage::Any {
             plan.lease_ttl = Duration::from_secs(3);
         }
-        for key in 0..random.u64(4..=24) {
+        let acts = if stage == Stage::Any { random.u64(4..=24) } else { 30 };
+        for key in 0..acts {
             // Often just when something goes wrong.
             let at = match random.bool() {
                 true => random.u64(CALM_MS..BUSY_MS),
                 false => faults[random.usize(..faults.len())].0 + random.u64(..1_500),
             };
-            let act = random_act(random, jobs, key);
+            let act = match stage {
+                Stage::Unanswered => Act::Run { job: random.usize(..jobs), key },
+                Stage::Cancelled => Act::Cancel { pick: random.usize(..1_000) },
+                _ => random_act(random, jobs, key),
+            };
             // People who get no answer ask again, and two of them may have the same idea.
             match random.u8(..4) {
                 0 => plan.act(at + random.u64(..20), act.clone()),
@@ -369,11 +396,77 @@ fn frozen(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> 
     let mut at = CALM_MS;
     while at < BUSY_MS {
         let machine = random.usize(nodes..machines);
-        faults.push((at, Fault::Freeze { machine, for_ms: random.u64(6_000..11_000) }));
+        // Until about when the server gives up on a worker: on ours, on one that does not say its lease's time.
+        let for_ms = if random.bool() { random.u64(6_500..8_500) } else { random.u64(9_500..11_000) };
+        faults.push((at, Fault::Freeze { machine, for_ms }));
         let trouble = Trouble { slow_ms: random.u64(100..1_500), late_requests: 10, ..Trouble::default() };
         let link = Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 3_000 };
-        faults.push((at + random.u64(4_000..9_000), link));
+        faults.push((at + for_ms - random.u64(500..2_500), link));
         at += random.u64(1_000..4_000);
+    }
+    faults
+}
+
+fn unanswered(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let trouble = Trouble { lost_replies: 30, late_requests: 40, ..Trouble::default() };
+        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
+        at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn returning(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    for machine in nodes..machines {
+        let mut at = CALM_MS + random.u64(..2_000);
+        while at < BUSY_MS {
+            let down_ms = random.u64(9_300..10_800);
+            faults.push((at, Fault::Crash { machine, down_ms }));
+            let slow = |slow_ms| Trouble { slow_ms, ..Trouble::default() };
+            let link = |machine, trouble| Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms: 2_000 };
+            faults.push((at + down_ms, link(machine, slow(400))));
+            faults.push((at + down_ms - 300, link(LEADER, slow(200))));
+            at += down_ms + 2_500;
+        }
+    }
+    faults
+}
+
+fn late(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let machine = random.usize(nodes..machines);
+        let trouble = Trouble { late_requests: 70, ..Trouble::default() };
+        faults.push((at, Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms: 1_500 }));
+        faults.push((at + random.u64(200..1_500), Fault::ExpireLease { machine }));
+        // The server looks away, so that the snapshot stays where it is.
+        let slow = Trouble { slow_ms: 1_500, ..Trouble::default() };
+        faults.push((
+            at + 200,
+            Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble: slow, for_ms: 3_000 },
+        ));
+        at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn cancelled(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    // Whoever is asked to cancel a run may not have heard that it ended.
+    let slow = Trouble { slow_ms: 1_500, ..Trouble::default() };
+    for machine in 0..nodes {
+        faults.push((CALM_MS, Fault::Link { machine, peer: Peer::Etcd, trouble: slow, for_ms: BUSY_MS }));
+    }
+    faults.extend(unanswered(random));
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let machine = random.usize(nodes..machines);
+        faults.push((at, Fault::Crash { machine, down_ms: random.u64(8_000..12_000) }));
+        at += random.u64(2_000..6_000);
     }
     faults
 }

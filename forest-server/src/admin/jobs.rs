@@ -44,7 +44,7 @@ impl Admin {
         let mut fields = validate::fields("document", document)?;
         validate::strip_ours(&mut fields);
         let now = self.trusted_now().await?;
-        fields.insert("id".into(), Value::from(new_job_id(now)));
+        fields.insert("id".into(), Value::from(new_job_id(now).as_str()));
         fields.entry("status").or_insert(Value::from(1));
         let mut job = validate::job(fields)?;
         job.version = 1;
@@ -52,18 +52,24 @@ impl Admin {
         validate::check(&job, now, |job| self.compile(job))?;
         let group_revision = self.group_revision(&job.group).await?;
         let keys = &self.inner.keys;
-        let (key, value) = (keys.job(&job.id), encode(&job));
-        let txn = self
-            .job_txn(&job.id)
-            .await?
-            .absent(key.clone())
-            .modified(keys.group(&job.group), group_revision)
-            .put(key.clone(), value.clone())
-            .or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
-            Written::Done => self.job(job.id.as_str()).await,
-            Written::Refused(_) => {
-                Err(AdminError::Conflict { what: format!("group {:?}", job.group.as_str()) })
+        loop {
+            let (key, value) = (keys.job(&job.id), encode(&job));
+            let txn = self
+                .job_txn(&job.id)
+                .await?
+                .absent(key.clone())
+                .modified(keys.group(&job.group), group_revision)
+                .put(key.clone(), value.clone())
+                .or_get(key);
+            match self.commit(txn, |found| first_is(found, &value)).await? {
+                Written::Done => return self.job(job.id.as_str()).await,
+                // Six digits a second: where many jobs are added at once, two are alike now and then.
+                Written::Refused(found) if matches!(found.first(), Some(Some(_))) => {
+                    job.id = new_job_id(now);
+                }
+                Written::Refused(_) => {
+                    return Err(AdminError::Conflict { what: format!("group {:?}", job.group.as_str()) });
+                }
             }
         }
     }
@@ -258,7 +264,8 @@ fn restarts(before: &Job, after: &Job) -> bool {
 }
 
 /// 20 digits, as the original's: the second and six random digits.
-fn new_job_id(now: Instant) -> String {
+fn new_job_id(now: Instant) -> JobId {
     let second = Timestamp::from_millisecond(now.as_ms()).unwrap_or_default();
-    format!("{}{:06}", second.strftime("%Y%m%d%H%M%S"), fastrand::u32(..1_000_000))
+    let id = format!("{}{:06}", second.strftime("%Y%m%d%H%M%S"), fastrand::u32(..1_000_000));
+    JobId::new(id).unwrap_or_else(|_| unreachable!("digits are a valid id"))
 }

@@ -211,10 +211,26 @@ impl Checker {
                 }
             }
         }
+        self.check_cancels(by, changes, &keys);
         let world =
             runs::World { fires: &self.fires, writers: &self.writers, store: &self.store, keys: &self.keys };
         self.runs.settle(by, &world, &mut created, &mut self.broken);
         self.fires.moved(&moves, &created, &mut self.broken);
+    }
+}
+
+impl Checker {
+    /// Whoever asks for a run to be stopped is asked once: each such step takes its request away.
+    fn check_cancels(&mut self, by: Option<Writer>, changes: &[Change], keys: &[Option<Key>]) {
+        let all = || changes.iter().zip(keys);
+        let put =
+            all().filter(|(change, key)| matches!(key, Some(Key::Cancel { .. })) && change.value.is_some());
+        let taken =
+            all().filter(|(change, key)| matches!(key, Some(Key::Request { .. })) && change.value.is_none());
+        if by.is_some_and(|writer| writer.is_node) && put.clone().count() > taken.count() {
+            let keys: Vec<_> = put.map(|(change, _)| &change.key).collect();
+            self.broken.note(Promise::AskedOnce, format!("{keys:?} without a request"));
+        }
     }
 }
 

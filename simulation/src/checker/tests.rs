@@ -262,6 +262,7 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a job is left without its group", Promise::NoLostUpdate, |t| { t.write(OTHER, vec![(t.keys.group(&group()), None)]); }),
     ("a request is replaced", Promise::AskedOnce, |t| { t.ask("k", 7); t.ask("k", 8); }),
     ("an answer is replaced", Promise::AskedOnce, |t| { t.answer("k", 7); t.answer("k", 8); }),
+    ("a run is cancelled and nobody asks", Promise::AskedOnce, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.write(LEADER, vec![(t.keys.cancel(&group(), &client(), &run), Some(b"{}".into()))]); }),
     ("a process ends by itself", Promise::Lives, |t| { t.add(Happened::Broke("node-0 panicked".into())); }),
 ];
 
