@@ -1,6 +1,6 @@
 //! The configuration of a node: flags over environment over file over defaults.
 //!
-//! Owns the names, defaults and limits of all settings ([`fields`]), and reads them once, at the start; nothing
+//! Owns the names, defaults and limits of all settings (`fields.rs`), and reads them once, at the start; nothing
 //! is read again later. It sets nothing up: no logging, no connections.
 //!
 //! Invariants:
@@ -37,7 +37,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `host:port` at which others reach this node, if it is not [`Self::listen`].
     pub advertise: Option<String>,
-    /// What this node's id begins with; at most [`check::MAX_NODE_NAME`] characters.
+    /// What this node's id begins with; at most 48 characters.
     pub node_name: String,
     /// Whole seconds.
     pub lease_ttl: Duration,

@@ -5,10 +5,10 @@
 //! back. It refuses to be a queue, a lock or a source of schedules.
 //!
 //! Invariants:
-//! * A row only moves forward (see [`upsert`]): whoever saves what, twice or out of order, the end is the same.
+//! * A row only moves forward (see `upsert.rs`): whoever saves what, twice or out of order, the end is the same.
 //! * A row that the database does not take is reported, never dropped in silence and never in the way of others.
 //! * Values reach the database as bound parameters only.
-//! * Reads end within [`READ_TIMEOUT`], writes within [`WRITE_TIMEOUT`].
+//! * Reads end within 5 s, writes within 30 s.
 
 mod archive;
 mod entry;
