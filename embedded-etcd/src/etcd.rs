@@ -32,12 +32,12 @@ const MAX_REQUEST: usize = 1_536 * 1_024;
 pub(crate) const VERSION: &str = "3.4.23";
 pub(crate) const CLUSTER_ID: u64 = 0x0f0e_57ed;
 pub(crate) const MEMBER_ID: u64 = 1;
-/// How many revisions are kept when nobody compacts.
-const KEPT_REVISIONS: i64 = 50_000;
+/// How many changes are kept when nobody compacts. A revision may have a hundred of them.
+const KEPT_CHANGES: usize = 50_000;
 /// Between two times that the file is forced to the disk.
 const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How often the older ones are dropped.
-const COMPACT_EVERY: Duration = Duration::from_secs(30);
+const COMPACT_EVERY: Duration = Duration::from_secs(5);
 
 /// An etcd in this process. Clones are the same one.
 #[derive(Clone)]
@@ -301,7 +301,7 @@ impl Etcd {
 
     fn forget_old(&self) {
         let mut state = self.lock();
-        let oldest = state.mvcc.revision() - KEPT_REVISIONS;
+        let oldest = state.mvcc.revision_before(KEPT_CHANGES);
         if oldest > state.mvcc.compacted() {
             // Checked in the line before.
             let _ = state.compact(oldest);

@@ -190,6 +190,18 @@ impl Mvcc {
         (revision >= self.logged_from).then(|| self.log.range(first..))
     }
 
+    /// The revision since which there were about so many changes; 0 if there were fewer.
+    pub(crate) fn revision_before(&self, changes: usize) -> i64 {
+        let mut left = changes;
+        for (revision, of_it) in self.log.iter().rev() {
+            match left.checked_sub(of_it.len()) {
+                Some(rest) => left = rest,
+                None => return *revision,
+            }
+        }
+        0
+    }
+
     /// Forgets what was before a revision.
     pub(crate) fn compact(&mut self, revision: i64) -> Result<(), Fault> {
         if revision > self.revision {

@@ -153,5 +153,4 @@ impl Watcher {
 }
 
 #[cfg(test)]
-#[path = "watch_tests.rs"]
 mod tests;

@@ -209,7 +209,12 @@ async fn a_long_task_stops_when_its_run_is_cancelled_and_when_everything_ends() 
             live_only: true,
             ..Default::default()
         });
-        live.await.ok()?.live.into_iter().find(|run| run.state == "running").map(|run| run.id)
+        live.await
+            .ok()?
+            .live
+            .into_iter()
+            .find(|run| run.state == "running" && run.job_name == "long-task")
+            .map(|run| run.id)
     };
     let run = eventually("the long task runs", SOON, running).await;
     dev.cli(&format!("run cancel {run}")).await;

@@ -81,7 +81,9 @@ impl Stage {
     }
 
     pub(crate) async fn rows(&self, job: &str) -> Vec<HistoryRow> {
-        self.cluster.history().rows(job).await.expect("the history can be read")
+        // Until a node has brought the table to its shape, there are none.
+        let read = async || self.cluster.history().rows(job).await.ok();
+        eventually("the history can be read", SOON, read).await
     }
 
     /// Asks for a run of a job now.

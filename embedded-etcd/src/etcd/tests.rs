@@ -155,7 +155,7 @@ async fn leases_end_in_time_while_it_runs() {
 async fn old_revisions_are_forgotten_while_it_runs() {
     let etcd = Etcd::new(TokioClock::shared());
     let (runner, shutdown) = (etcd.clone(), CancellationToken::new());
-    for _ in 0..KEPT_REVISIONS + 10 {
+    for _ in 0..KEPT_CHANGES + 10 {
         put(&etcd, "a", 0);
     }
     let waiting = async {
@@ -167,6 +167,7 @@ async fn old_revisions_are_forgotten_while_it_runs() {
         let request = PbRangeRequest { key: b"a".into(), revision, ..PbRangeRequest::default() };
         etcd.range(&request).is_ok()
     };
-    let oldest = etcd.revision() - KEPT_REVISIONS;
+    let kept = i64::try_from(KEPT_CHANGES).expect("a number");
+    let oldest = etcd.revision() - kept;
     assert_eq!((at(oldest - 1), at(oldest)), (false, true));
 }
