@@ -156,6 +156,7 @@ impl Store {
             rest: Some(range.clone()),
             limit: page_limit.clamp(1, MAX_PAGE),
             revision: 0,
+            keys_only: false,
         }
     }
 
@@ -303,9 +304,17 @@ pub struct Pager {
     rest: Option<KeyRange>,
     limit: usize,
     revision: i64,
+    keys_only: bool,
 }
 
 impl Pager {
+    /// Leaves the values out.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
     /// The revision all pages show; 0 before the first page.
     pub fn revision(&self) -> i64 {
         self.revision
@@ -341,6 +350,9 @@ impl Pager {
         let mut options = GetOptions::new().with_limit(limit).with_revision(self.revision);
         if !rest.end.is_empty() {
             options = options.with_range(rest.end.clone());
+        }
+        if self.keys_only {
+            options = options.with_keys_only();
         }
         let connection = self.store.connection();
         let answer = connection.read(|| {

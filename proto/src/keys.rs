@@ -184,6 +184,12 @@ impl Keyspace {
     pub fn late(&self, group: &GroupName, client: &ClientId, run: &RunId) -> String {
         format!("{}/client/execute/late/{group}/{client}/{run}", self.root)
     }
+    /// The prefixes of all keys that stand for a run which is not over and done with.
+    #[must_use]
+    pub fn runs(&self) -> [String; 4] {
+        ["server/delay", "server/pending", "client/snapshot", "client/execute/snapshot"]
+            .map(|part| format!("{}/{part}/", self.root))
+    }
     /// The prefix under which a client finds requests to stop.
     #[must_use]
     pub fn cancels_of(&self, group: &GroupName, client: &ClientId) -> String {

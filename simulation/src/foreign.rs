@@ -33,6 +33,8 @@ pub struct Foreign {
     pub record: Record,
     pub keys: Keyspace,
     pub store: Store,
+    /// Whether it writes its result over whatever there is.
+    pub is_hasty: bool,
 }
 
 impl Foreign {
@@ -163,11 +165,15 @@ impl Foreign {
         execution.finish(outcome, String::new(), self.now(), takes_ms);
         let complete = Txn::new().modified(&key, revision).put(&key, encode(&execution));
         // As long as it takes: the guard makes it harmless to send it again.
-        while !matches!(
-            self.store.commit(complete.clone()).await,
-            Ok(Outcome::Applied { .. } | Outcome::Refused { .. })
-        ) {
-            tokio::time::sleep(LOOK_EVERY).await;
+        let refused = loop {
+            match self.store.commit(complete.clone()).await {
+                Ok(Outcome::Applied { .. }) => break false,
+                Ok(Outcome::Refused { .. }) => break true,
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        };
+        if refused && self.is_hasty {
+            let _ = self.store.commit(Txn::new().put(&key, encode(&execution))).await;
         }
     }
 

@@ -22,8 +22,8 @@ use crate::etcd::Cluster;
 use crate::foreign::Foreign;
 use crate::mutant::Defect;
 use crate::network::Network;
-use crate::plan::{MachineId, WorkerPlan};
-use crate::record::{Happened, Record, Writer};
+use crate::plan::{Manner, MachineId, WorkerPlan};
+use crate::record::{Happened, Kind, Record, Writer};
 
 /// A way to ask a node.
 pub type Api = AdminClient<AdminServer<AdminApi>>;
@@ -81,8 +81,12 @@ impl Machine {
             return;
         }
         self.lives += 1;
-        let is_node = matches!(self.role, Role::Node(_));
-        let writer = Writer { machine: self.id, life: self.lives, is_node };
+        let kind = match &self.role {
+            Role::Node(_) => Kind::Node,
+            Role::Worker(plan, _) if plan.manner == Manner::Hasty => Kind::HastyWorker,
+            Role::Worker(..) => Kind::Worker,
+        };
+        let writer = Writer { machine: self.id, life: self.lives, kind };
         let (process, shutdown, api) = (Process::default(), CancellationToken::new(), Arc::default());
         let begin = Begin {
             site: site.clone(),
@@ -150,7 +154,7 @@ impl Begin {
         let life = async move {
             match role {
                 Role::Node(config) => self.node(*config).await,
-                Role::Worker(plan, lease_ttl) if plan.is_foreign => self.foreign(&plan, lease_ttl).await,
+                Role::Worker(plan, lease_ttl) if plan.manner != Manner::Ours => self.foreign(&plan, lease_ttl).await,
                 Role::Worker(plan, lease_ttl) => self.worker(plan, lease_ttl).await,
             }
         };
@@ -192,6 +196,7 @@ impl Begin {
             record: self.site.record,
             keys: Keyspace::default(),
             store: Store::new(&etcd)?,
+            is_hasty: plan.manner == Manner::Hasty,
         };
         foreign.run(&etcd, lease_ttl, self.shutdown).await
     }

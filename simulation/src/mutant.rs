@@ -84,7 +84,9 @@ const CANCEL: &str = "/client/cancel/";
 const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
-use Stage::{Any, Cancelled, Deposed, Forgetful, Frozen, Late, Returning, Unanswered};
+use Stage::{
+    Any, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning, Unanswered,
+};
 
 #[rustfmt::skip]
 pub const MUTANTS: &[Mutant] = &[
@@ -110,6 +112,8 @@ pub const MUTANTS: &[Mutant] = &[
     without("lost-cancel", Step::Lost, CANCEL, Created, Cancelled, 200),
     without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
     without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
+    without("settle-cancel", Step::Settle, CANCEL, Created, Deaf, 1300),
+    without("collect-execution", Step::Collect, EXECUTION, Modified, Hasty, 100),
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
     without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 200),
     without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, Frozen, 100),
@@ -118,6 +122,8 @@ pub const MUTANTS: &[Mutant] = &[
     without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
     without("change-job", Step::ChangeJob, CONF, Modified, Any, 100),
     without("add-job-group", Step::AddJob, GROUP, Modified, Any, 300),
+    without("add-job-job", Step::AddJob, CONF, Created, Regrouped, 100),
+    without("delete-group-jobgen", Step::DeleteGroup, JOBGEN, Modified, Regrouped, 100),
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },

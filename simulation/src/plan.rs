@@ -10,6 +10,10 @@ use fastrand::Rng;
 
 use crate::network::{Peer, Trouble};
 
+mod stages;
+
+pub use stages::Stage;
+
 /// A machine: nodes come first, then workers.
 pub type MachineId = usize;
 
@@ -41,8 +45,17 @@ pub struct Plan {
 pub struct WorkerPlan {
     pub group: &'static str,
     pub capacity: u32,
+    pub manner: Manner,
+}
+
+/// How a worker keeps to the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    Ours,
     /// One that uses the same id for every registration, as the original's do; see [`crate::foreign`].
-    pub is_foreign: bool,
+    Foreign,
+    /// One that besides writes its result over whatever there is.
+    Hasty,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -187,28 +200,6 @@ impl fmt::Display for Fires {
 /// The first two have workers; the last one comes and goes.
 pub const GROUPS: [&str; 3] = ["alpha", "beta", "gamma"];
 
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Whatever can go wrong.
-    Any,
-    /// Leaders lose their lease while much of what they sent is still on its way, and workers come and go.
-    Deposed,
-    /// Workers stand still until they are given up, and leaders hear of it late.
-    Frozen,
-    /// Workers that keep their id come back just when the server gives up on what they ran.
-    Returning,
-    /// People cancel runs that fail, and long ones, while the leader hears late of everything.
-    Cancelled,
-    /// What workers send arrives late, and their leases end meanwhile.
-    Late,
-    /// Requests lie there for want of a leader, and what became of them is forgotten.
-    Forgetful,
-    /// The leader hears little and late of what became of its transactions, while people run jobs that fire every
-    /// second and may not overlap.
-    Unanswered,
-}
-
 impl Plan {
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
@@ -223,7 +214,12 @@ impl Plan {
             .map(|number| WorkerPlan {
                 group: GROUPS[number % 2],
                 capacity: random.u32(2..=6),
-                is_foreign: stage == Stage::Returning || (number > 1 && random.bool()),
+                manner: match stage {
+                    Stage::Returning => Manner::Foreign,
+                    Stage::Hasty => Manner::Hasty,
+                    _ if number > 1 && random.bool() => Manner::Foreign,
+                    _ => Manner::Ours,
+                },
             })
             .collect();
         let machines = nodes + workers.len();
@@ -244,14 +240,7 @@ impl Plan {
         let jobs = random.usize(2..=8);
         for _ in 0..jobs {
             let mut spec = JobSpec::random(random);
-            if stage == Stage::Unanswered {
-                (spec.fires, spec.forbid_overlap, spec.takes_ms) = (Fires::Seconds(1), true, 300);
-            }
-            if stage == Stage::Cancelled {
-                (spec.fires, spec.fails, spec.max_attempts) = (Fires::Seconds(2), 90, 4);
-                (spec.takes_ms, spec.listens) = (if random.bool() { 200 } else { 8_000 }, false);
-                (spec.forbid_overlap, spec.retry_lost) = (true, true);
-            }
+            stage.adapt(&mut spec, random);
             plan.act(random.u64(0..CALM_MS), Act::Add { spec });
         }
         // Each seed has few kinds of faults, so that the combinations differ.
@@ -262,13 +251,7 @@ impl Plan {
         };
         let faults: Vec<(u64, Fault)> = match stage {
             Stage::Any => (0..random.usize(3..=18)).map(|_| any(random)).collect(),
-            Stage::Deposed => deposed(random, nodes, machines),
-            Stage::Frozen => frozen(random, nodes, machines),
-            Stage::Returning => returning(random, nodes, machines),
-            Stage::Late => late(random, nodes, machines),
-            Stage::Forgetful => forgetful(random),
-            Stage::Unanswered => unanswered(random),
-            Stage::Cancelled => cancelled(random, nodes, machines),
+            _ => stage.faults(random, nodes, machines),
         };
         if stage != Stage::Any {
             plan.lease_ttl = Duration::from_secs(3);
@@ -280,11 +263,7 @@ impl Plan {
                 true => random.u64(CALM_MS..BUSY_MS),
                 false => faults[random.usize(..faults.len())].0 + random.u64(..1_500),
             };
-            let act = match stage {
-                Stage::Unanswered => Act::Run { job: random.usize(..jobs), key },
-                Stage::Cancelled => Act::Cancel { pick: random.usize(..1_000) },
-                _ => random_act(random, jobs, key),
-            };
+            let act = stage.act(random, jobs, key).unwrap_or_else(|| random_act(random, jobs, key));
             // People who get no answer ask again, and two of them may have the same idea.
             match random.u8(..4) {
                 0 => plan.act(at + random.u64(..20), act.clone()),
@@ -374,112 +353,6 @@ fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
         15 => Act::AddGroup { group: 2 },
         _ => Act::DeleteGroup { group: 2 },
     }
-}
-
-fn deposed(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        let trouble = Trouble { slow_ms: 60, lost_replies: 20, late_requests: 60, ..Trouble::default() };
-        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 1_500 }));
-        let worker = random.usize(nodes..machines);
-        let down_ms = random.u64(100..4_000);
-        faults.push((at + random.u64(..1_500), Fault::Crash { machine: worker, down_ms }));
-        faults.push((at + random.u64(100..1_500), Fault::ExpireLease { machine: LEADER }));
-        at += random.u64(1_500..4_000);
-    }
-    faults
-}
-
-fn frozen(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        let machine = random.usize(nodes..machines);
-        // Until about when the server gives up on a worker: on ours, on one that does not say its lease's time.
-        let for_ms = if random.bool() { random.u64(6_500..8_500) } else { random.u64(9_500..11_000) };
-        faults.push((at, Fault::Freeze { machine, for_ms }));
-        let trouble = Trouble { slow_ms: random.u64(100..1_500), late_requests: 10, ..Trouble::default() };
-        let link = Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 3_000 };
-        faults.push((at + for_ms - random.u64(500..2_500), link));
-        at += random.u64(1_000..4_000);
-    }
-    faults
-}
-
-fn unanswered(random: &mut Rng) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        let trouble = Trouble { lost_replies: 30, late_requests: 40, ..Trouble::default() };
-        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
-        at += random.u64(1_000..3_000);
-    }
-    faults
-}
-
-fn returning(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    for machine in nodes..machines {
-        let mut at = CALM_MS + random.u64(..2_000);
-        while at < BUSY_MS {
-            let down_ms = random.u64(9_300..10_800);
-            faults.push((at, Fault::Crash { machine, down_ms }));
-            let slow = |slow_ms| Trouble { slow_ms, ..Trouble::default() };
-            let link = |machine, trouble| Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms: 2_000 };
-            faults.push((at + down_ms, link(machine, slow(400))));
-            faults.push((at + down_ms - 300, link(LEADER, slow(200))));
-            at += down_ms + 2_500;
-        }
-    }
-    faults
-}
-
-fn late(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        let machine = random.usize(nodes..machines);
-        let trouble = Trouble { late_requests: 70, ..Trouble::default() };
-        faults.push((at, Fault::Link { machine, peer: Peer::Etcd, trouble, for_ms: 1_500 }));
-        faults.push((at + random.u64(200..1_500), Fault::ExpireLease { machine }));
-        // The server looks away, so that the snapshot stays where it is.
-        let slow = Trouble { slow_ms: 1_500, ..Trouble::default() };
-        faults.push((
-            at + 200,
-            Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble: slow, for_ms: 3_000 },
-        ));
-        at += random.u64(1_000..3_000);
-    }
-    faults
-}
-
-fn cancelled(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    // Whoever is asked to cancel a run may not have heard that it ended.
-    let slow = Trouble { slow_ms: 1_500, ..Trouble::default() };
-    for machine in 0..nodes {
-        faults.push((CALM_MS, Fault::Link { machine, peer: Peer::Etcd, trouble: slow, for_ms: BUSY_MS }));
-    }
-    faults.extend(unanswered(random));
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        let machine = random.usize(nodes..machines);
-        faults.push((at, Fault::Crash { machine, down_ms: random.u64(8_000..12_000) }));
-        at += random.u64(2_000..6_000);
-    }
-    faults
-}
-
-fn forgetful(random: &mut Rng) -> Vec<(u64, Fault)> {
-    let mut faults = Vec::new();
-    let mut at = CALM_MS;
-    while at < BUSY_MS {
-        faults.push((at, Fault::Freeze { machine: LEADER, for_ms: random.u64(2_500..6_000) }));
-        faults.push((at + random.u64(500..2_500), Fault::ForgetAnswers));
-        at += random.u64(4_000..8_000);
-    }
-    faults
 }
 
 fn random_fault(random: &mut Rng, kind: u8, nodes: usize, machines: usize) -> Fault {

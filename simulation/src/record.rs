@@ -24,7 +24,27 @@ pub struct Writer {
     pub machine: MachineId,
     /// Which of the machine's processes, one after the other.
     pub life: u32,
-    pub is_node: bool,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Node,
+    Worker,
+    /// A worker that writes over what was decided: see [`crate::plan::Manner::Hasty`].
+    HastyWorker,
+}
+
+impl Writer {
+    #[must_use]
+    pub fn is_node(&self) -> bool {
+        self.kind == Kind::Node
+    }
+
+    #[must_use]
+    pub fn is_hasty(&self) -> bool {
+        self.kind == Kind::HastyWorker
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

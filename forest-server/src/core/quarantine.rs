@@ -25,6 +25,10 @@ impl Quarantine {
         self.keys.remove(key);
     }
 
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }

@@ -71,7 +71,8 @@ pub(crate) struct View {
     leader_listing: u32,
     revision: i64,
     listing: u32,
-    complete: bool,
+    /// Of the last complete listing; 0 = none yet.
+    listed: i64,
 }
 
 impl View {
@@ -93,7 +94,7 @@ impl View {
             leader_listing: 0,
             revision: 0,
             listing: 0,
-            complete: false,
+            listed: 0,
         }
     }
 
@@ -104,7 +105,26 @@ impl View {
 
     /// Whether a first full list is in.
     pub(crate) fn is_complete(&self) -> bool {
-        self.complete
+        self.listed > 0
+    }
+
+    /// The revision of the last complete listing, which no dropped change can have falsified.
+    pub(crate) fn listed(&self) -> i64 {
+        self.listed
+    }
+
+    /// Whether the watch has dropped that a run came to this key at `revision`, or before.
+    pub(crate) fn lacks_run(&self, key: &str, revision: i64) -> bool {
+        let run = match self.keys.parse(key) {
+            Some(
+                Key::Delay { run, .. }
+                | Key::Pending { run, .. }
+                | Key::Snapshot { run, .. }
+                | Key::Execution { run, .. },
+            ) => run,
+            _ => return false,
+        };
+        self.runs.get(&run).is_none_or(|known| known.revision < revision) && !self.quarantine.has(key)
     }
 
     pub(crate) fn leader(&self) -> Option<&Leadership> {
@@ -119,7 +139,7 @@ impl View {
             Change::ListEnded { revision } => {
                 self.sweep(revision);
                 self.jobs.listed(revision);
-                self.complete = true;
+                self.listed = revision.max(1);
                 self.revision = self.revision.max(revision);
             }
             Change::Put(kv) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use forest_etcd::{Error, KeyValue, Outcome, Txn};
 
-use super::leading::Leading;
+use super::leading::{Leading, roll};
 use super::{Answer, RESIGN_GRACE, Role, Scheduler};
 use crate::core::clock_guard;
 use crate::core::term::Term;
@@ -146,6 +146,8 @@ impl Scheduler {
         tracing::info!(term = number, node = %self.config.node, "leading");
         let term = Term::new(number, self.config.node.clone(), &self.config.keys);
         self.role = Role::Leader(Box::new(Leading::new(term, lease, &self.config, now)));
+        let listing = roll::call(self.store.clone(), self.config.keys.clone());
+        self.in_flight.spawn(async move { Answer::Rolled { term: number, result: listing.await } });
     }
 
     fn resignation(&self, term: i64) -> Txn {

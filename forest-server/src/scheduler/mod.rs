@@ -33,6 +33,7 @@ use election::Campaign;
 use handle::{Progress, Query};
 pub(crate) use handle::{Reading, SchedulerHandle, Settled, Unanswered};
 use leading::Leading;
+use leading::roll::Roll;
 
 /// At most this long between two looks at the clocks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -106,6 +107,11 @@ enum Answer {
         term: i64,
         run: RunId,
         result: Result<Option<KeyValue>, Error>,
+    },
+    /// The keys of all runs, listed when the term had begun.
+    Rolled {
+        term: i64,
+        result: Result<Roll, Error>,
     },
     /// The leader key is gone, or was not ours any more, or hangs on a lease that tells the same later.
     Resigned(Result<Outcome, Error>),
@@ -189,14 +195,23 @@ impl Scheduler {
             Event::Answer(answer) => self.handle_answer(answer),
             Event::Changes(Some(changes)) => {
                 let now = self.now();
-                changes.into_iter().for_each(|change| self.view.apply(change, now));
+                self.apply(changes, now);
                 // What else is here already is cheaper to take now than one by one.
                 while let Some(more) = self.stream.try_next() {
-                    more.into_iter().for_each(|change| self.view.apply(change, now));
+                    self.apply(more, now);
                 }
             }
             Event::Query(query) => self.handle_query(query),
             Event::Shutdown | Event::Changes(None) | Event::Time => {}
+        }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>, now: Now) {
+        for change in changes {
+            if let Role::Leader(leading) = &mut self.role {
+                leading.note(&change);
+            }
+            self.view.apply(change, now);
         }
     }
 
@@ -231,6 +246,10 @@ impl Scheduler {
         match (answer, &mut self.role) {
             (Answer::Campaigned { lease, result }, _) => self.campaigned(lease, result),
             (Answer::Resigned(result), _) => tracing::info!(?result, "resigned"),
+            (Answer::Rolled { term, result }, Role::Leader(leading)) if leading.leads(term) => match result {
+                Ok(roll) => leading.rolled(roll),
+                Err(error) => tracing::warn!(%error, "could not list the runs: listing everything"),
+            },
             (Answer::Dispatched { term, batch, result }, Role::Leader(leading)) if leading.leads(term) => {
                 let reread = leading.dispatched(&mut self.view, *batch, result, now);
                 if let Some(segment) = reread {

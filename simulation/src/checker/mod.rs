@@ -195,6 +195,11 @@ impl Checker {
                 create_revision: change.create_revision,
             };
             self.writers.check(by, &touched, &self.store, &self.keys, &mut self.broken);
+            if let Key::Execution { run, .. } = key
+                && by.is_some_and(|writer| writer.is_hasty())
+            {
+                self.results.forget(run);
+            }
             self.results.check(&touched, &mut self.broken);
             match key {
                 Key::Job(id) => self.fires.job(id, touched.after),
@@ -227,7 +232,7 @@ impl Checker {
             all().filter(|(change, key)| matches!(key, Some(Key::Cancel { .. })) && change.value.is_some());
         let taken =
             all().filter(|(change, key)| matches!(key, Some(Key::Request { .. })) && change.value.is_none());
-        if by.is_some_and(|writer| writer.is_node) && put.clone().count() > taken.count() {
+        if by.is_some_and(|writer| writer.is_node()) && put.clone().count() > taken.count() {
             let keys: Vec<_> = put.map(|(change, _)| &change.key).collect();
             self.broken.note(Promise::AskedOnce, format!("{keys:?} without a request"));
         }

@@ -37,6 +37,12 @@ impl Results {
         }
     }
 
+    /// Somebody wrote over the end, who may not: what comes of it is the end.
+    pub(super) fn forget(&mut self, run: &RunId) {
+        self.saved.remove(run);
+        self.decided.remove(run);
+    }
+
     pub(super) fn check(&mut self, touched: &Touched<'_>, broken: &mut Broken) {
         match touched.key {
             Key::Execution { run, .. } => match touched.after {

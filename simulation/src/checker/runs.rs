@@ -113,6 +113,8 @@ impl Runs {
                 broken.note(Promise::OnePlace, format!("{run} is in {:?}", after.keys()));
             }
             match (before.values().next(), after.values().next()) {
+                // An end that was decided without it, or is in the database by now.
+                (_, Some(Doc::Execution(..))) if by.is_some_and(|writer| writer.is_hasty()) => {}
                 (None, Some(doc)) => {
                     decisions.extend(self.begins(run, doc, &touched, world, broken));
                 }
@@ -243,7 +245,7 @@ impl Runs {
             (Doc::Execution(was, Some(client)), Doc::Execution(is, _))
                 if was.status == Status::Running
                     && is.outcome == Some(Outcome::Lost)
-                    && by.is_some_and(|writer| writer.is_node)
+                    && by.is_some_and(|writer| writer.is_node())
                     && is_registered(client, world) =>
             {
                 broken.note(Promise::LeftAlone, format!("{run} is called lost, but {} is there", client.1));

@@ -10,11 +10,11 @@ use forest_server::store::Archived;
 
 use super::{Promise, Terms, check};
 use crate::clock::BEGIN_MS;
-use crate::record::{Change, Entry, Happened, Writer};
+use crate::record::{Change, Entry, Happened, Kind, Writer};
 
-const LEADER: Writer = Writer { machine: 0, life: 1, is_node: true };
-const OTHER: Writer = Writer { machine: 1, life: 1, is_node: true };
-const WORKER: Writer = Writer { machine: 2, life: 1, is_node: false };
+const LEADER: Writer = Writer { machine: 0, life: 1, kind: Kind::Node };
+const OTHER: Writer = Writer { machine: 1, life: 1, kind: Kind::Node };
+const WORKER: Writer = Writer { machine: 2, life: 1, kind: Kind::Worker };
 const TERM: i64 = 1;
 
 /// A history in the making. Revisions are as far apart as the writer says.

@@ -67,7 +67,7 @@ impl Writers {
 
 /// What nobody but the leader writes.
 fn is_leaders(by: Option<Writer>, touched: &Touched<'_>) -> bool {
-    let is_node = by.is_some_and(|writer| writer.is_node);
+    let is_node = by.is_some_and(|writer| writer.is_node());
     match touched.key {
         Key::Cursor(_) | Key::Delay { .. } | Key::Pending { .. } => true,
         Key::Snapshot { .. } => is_node || touched.after.is_some(),

@@ -5,14 +5,16 @@
 //! * [`looks`]: runs that changed, requests, and what a timer or the slow scan brings up are looked at one by
 //!   one; their transactions are independent of each other and go out in batches. No two are ever in flight
 //!   for one run.
+//! * [`roll`]: before any of that, whether the view lacks a run.
 
 mod lanes;
 mod looks;
+pub(super) mod roll;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use forest_etcd::{Store, Tasks, Txn};
+use forest_etcd::{Change, Store, Tasks, Txn};
 use forest_proto::{RunId, Segment};
 
 use super::settled::Handout;
@@ -25,6 +27,7 @@ use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
 use lanes::Lane;
+use roll::{Roll, RollCall};
 
 /// Pause after etcd refused a transaction for a reason of its own.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -48,8 +51,9 @@ pub(super) struct Leading {
     gave_way: BTreeSet<Segment>,
     lost_grace: Duration,
     pub(super) settled: Handout,
-    /// Whether the view is as new as the term, and everything in it was marked.
+    /// Whether the view has all that was before the term, and everything in it was marked.
     ready: bool,
+    roll: RollCall,
     /// When the campaign was won.
     since: Duration,
     steps_in_flight: usize,
@@ -92,6 +96,7 @@ impl Leading {
             lost_grace: config.lost_grace,
             settled: Handout::default(),
             ready: false,
+            roll: RollCall::default(),
             since: now.boot,
             steps_in_flight: 0,
             busy: BTreeSet::new(),
@@ -112,7 +117,19 @@ impl Leading {
     pub(super) fn takes_doubts(&mut self, view: &View, now: Now) -> bool {
         // A watch that fell silent is noticed only after a while, and until then nobody would dispatch.
         let kept_waiting = !self.ready && now.boot >= self.since + VIEW_PATIENCE;
-        std::mem::take(&mut self.doubts_steps) | kept_waiting | view.jobs.is_doubted()
+        let lacking = !self.ready && self.roll.is_lacking();
+        std::mem::take(&mut self.doubts_steps) | kept_waiting | lacking | view.jobs.is_doubted()
+    }
+
+    /// Sees a change before the view does.
+    pub(super) fn note(&mut self, change: &Change) {
+        if !self.ready {
+            self.roll.note(change);
+        }
+    }
+
+    pub(super) fn rolled(&mut self, roll: Roll) {
+        self.roll.answered(roll);
     }
 
     pub(super) fn leads(&self, term: i64) -> bool {
@@ -129,10 +146,12 @@ impl Leading {
     ) -> Duties {
         let mut duties = Duties::default();
         if !self.ready {
-            // No run of an earlier term can come after this revision, so the view has them all.
-            if view.revision() < self.term.number() {
+            // No run of an earlier term can come after this revision.
+            let caught_up = view.revision() >= self.term.number();
+            if !caught_up || !self.roll.is_over(view, self.term.number()) {
                 return duties;
             }
+            self.roll = RollCall::default();
             self.take_over(view, config, now);
         }
         self.settled.let_go(view.revision());
