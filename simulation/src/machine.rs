@@ -22,7 +22,7 @@ use crate::etcd::Cluster;
 use crate::foreign::Foreign;
 use crate::mutant::Defect;
 use crate::network::Network;
-use crate::plan::{Manner, MachineId, WorkerPlan};
+use crate::plan::{MachineId, Manner, WorkerPlan};
 use crate::record::{Happened, Kind, Record, Writer};
 
 /// A way to ask a node.
@@ -154,7 +154,9 @@ impl Begin {
         let life = async move {
             match role {
                 Role::Node(config) => self.node(*config).await,
-                Role::Worker(plan, lease_ttl) if plan.manner != Manner::Ours => self.foreign(&plan, lease_ttl).await,
+                Role::Worker(plan, lease_ttl) if plan.manner != Manner::Ours => {
+                    self.foreign(&plan, lease_ttl).await
+                }
                 Role::Worker(plan, lease_ttl) => self.worker(plan, lease_ttl).await,
             }
         };

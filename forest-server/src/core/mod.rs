@@ -20,6 +20,7 @@ pub(crate) mod dispatch;
 pub(crate) mod entry;
 pub(crate) mod jobs;
 pub(crate) mod quarantine;
+pub(crate) mod roll;
 pub(crate) mod routing;
 pub(crate) mod runs;
 pub(crate) mod steps;

@@ -5,16 +5,20 @@
 
 use std::time::Duration;
 
-use forest_etcd::{Error, KeyValue, Outcome, Txn};
+use forest_etcd::{Error, KeyRange, KeyValue, Outcome, Store, Txn};
+use forest_proto::Keyspace;
 
-use super::leading::{Leading, roll};
+use super::leading::Leading;
 use super::{Answer, RESIGN_GRACE, Role, Scheduler};
 use crate::core::clock_guard;
+use crate::core::roll::Roll;
 use crate::core::term::Term;
 use crate::core::view::Now;
 
 /// Pause after a campaign that told nothing.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+/// Runs per page of the roll.
+const PAGE: usize = 5_000;
 
 /// A follower's attempts to lead.
 #[derive(Debug, Default)]
@@ -146,7 +150,7 @@ impl Scheduler {
         tracing::info!(term = number, node = %self.config.node, "leading");
         let term = Term::new(number, self.config.node.clone(), &self.config.keys);
         self.role = Role::Leader(Box::new(Leading::new(term, lease, &self.config, now)));
-        let listing = roll::call(self.store.clone(), self.config.keys.clone());
+        let listing = list_runs(self.store.clone(), self.config.keys.clone());
         self.in_flight.spawn(async move { Answer::Rolled { term: number, result: listing.await } });
     }
 
@@ -167,4 +171,16 @@ impl Scheduler {
             other => tracing::warn!(?other, "could not resign: the lease's end will do it"),
         }
     }
+}
+
+/// Lists the runs, after the term began.
+async fn list_runs(store: Store, keys: Keyspace) -> Result<Roll, Error> {
+    let mut roll = Roll::new();
+    for prefix in keys.runs() {
+        let mut pager = store.pager(&KeyRange::prefix(&prefix), PAGE).keys_only();
+        while let Some(page) = pager.next().await? {
+            roll.extend(page.into_iter().map(|kv| (kv.key, kv.mod_revision)));
+        }
+    }
+    Ok(roll)
 }

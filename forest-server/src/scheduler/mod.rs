@@ -27,13 +27,13 @@ use crate::core::clients::Seat;
 use crate::core::clock_guard::{self, ClockGuard};
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
+use crate::core::roll::Roll;
 use crate::core::view::{Now, View};
 
 use election::Campaign;
 use handle::{Progress, Query};
 pub(crate) use handle::{Reading, SchedulerHandle, Settled, Unanswered};
 use leading::Leading;
-use leading::roll::Roll;
 
 /// At most this long between two looks at the clocks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ mod misfire;
 mod originals;
 mod overlap;
 mod parked;
+mod roll;
 mod routing;
 mod tally;
 mod view;

@@ -5,11 +5,11 @@
 //! * [`looks`]: runs that changed, requests, and what a timer or the slow scan brings up are looked at one by
 //!   one; their transactions are independent of each other and go out in batches. No two are ever in flight
 //!   for one run.
-//! * [`roll`]: before any of that, whether the view lacks a run.
+//!
+//! Before any of that comes the [roll call](crate::core::roll).
 
 mod lanes;
 mod looks;
-pub(super) mod roll;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,12 +22,12 @@ use super::{Answer, SchedulerConfig, Subject};
 use crate::core::clients::Seat;
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
+use crate::core::roll::{Roll, RollCall};
 use crate::core::routing::Router;
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
 use lanes::Lane;
-use roll::{Roll, RollCall};
 
 /// Pause after etcd refused a transaction for a reason of its own.
 const AFTER_ERROR: Duration = Duration::from_secs(1);

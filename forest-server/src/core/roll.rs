@@ -7,55 +7,39 @@
 
 use std::collections::BTreeSet;
 
-use forest_etcd::{Change, Error, KeyRange, Store};
-use forest_proto::Keyspace;
+use forest_etcd::Change;
 
-use crate::core::view::View;
-
-/// Keys per page.
-const PAGE: usize = 5_000;
+use super::view::View;
 
 /// The keys of all runs with the revisions of their last writes.
-pub(in crate::scheduler) type Roll = Vec<(String, i64)>;
+pub(crate) type Roll = Vec<(String, i64)>;
 
 #[derive(Default)]
-pub(super) struct RollCall {
+pub(crate) struct RollCall {
     listed: Option<Roll>,
     /// Deleted since the term began: what was listed before that is not missing.
     gone: BTreeSet<String>,
     lacking: bool,
 }
 
-/// Lists the runs, after the term began.
-pub(in crate::scheduler) async fn call(store: Store, keys: Keyspace) -> Result<Roll, Error> {
-    let mut roll = Roll::new();
-    for prefix in keys.runs() {
-        let mut pager = store.pager(&KeyRange::prefix(&prefix), PAGE).keys_only();
-        while let Some(page) = pager.next().await? {
-            roll.extend(page.into_iter().map(|kv| (kv.key, kv.mod_revision)));
-        }
-    }
-    Ok(roll)
-}
-
 impl RollCall {
-    pub(super) fn note(&mut self, change: &Change) {
+    pub(crate) fn note(&mut self, change: &Change) {
         if let Change::Deleted { key, .. } = change {
             self.gone.insert(key.clone());
         }
     }
 
-    pub(super) fn answered(&mut self, roll: Roll) {
+    pub(crate) fn answered(&mut self, roll: Roll) {
         self.listed = Some(roll);
     }
 
     /// Whether everything must be listed again.
-    pub(super) fn is_lacking(&self) -> bool {
+    pub(crate) fn is_lacking(&self) -> bool {
         self.lacking
     }
 
     /// Whether nothing can be missing any more.
-    pub(super) fn is_over(&mut self, view: &View, term: i64) -> bool {
+    pub(crate) fn is_over(&mut self, view: &View, term: i64) -> bool {
         if view.listed() >= term {
             return true;
         }
@@ -64,9 +48,8 @@ impl RollCall {
         if self.lacking || view.revision() < newest.max(term) {
             return false;
         }
-        let lacks = |(key, revision): &&(String, i64)| {
-            !self.gone.contains(key) && view.lacks_run(key, *revision)
-        };
+        let lacks =
+            |(key, revision): &&(String, i64)| !self.gone.contains(key) && view.lacks_run(key, *revision);
         let missing = roll.iter().find(lacks).map(|(key, _)| key);
         if let Some(key) = missing {
             tracing::error!(key, "the watch has dropped a run: listing everything again");
