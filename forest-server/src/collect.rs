@@ -146,8 +146,12 @@ impl Collector {
                     gone_at = gone_at.max(revision);
                     gone.push(settled.key);
                 }
-                // Changed, unknown or refused: it is handed out again as it is then.
-                _ => kept.push(settled.key),
+                // Gone or changed: it is handed out again as it is then, once the view shows that.
+                Ok(Outcome::Refused { revision, .. }) => {
+                    gone_at = gone_at.max(revision);
+                    gone.push(settled.key);
+                }
+                Ok(Outcome::Unknown { .. }) | Err(_) => kept.push(settled.key),
             }
         }
         self.scheduler.release(gone, Some(gone_at)).await;

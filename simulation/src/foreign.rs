@@ -128,7 +128,13 @@ impl Foreign {
     async fn claimed(&self, key: &str) -> Option<i64> {
         loop {
             match self.store.get(key).await {
-                Ok(found) => return found.map(|kv| kv.mod_revision),
+                Ok(found) => {
+                    // Unless it was given up meanwhile.
+                    let running = |value: &[u8]| {
+                        record::decode::<Execution>(value).is_ok_and(|e| e.status == record::Status::Running)
+                    };
+                    return found.filter(|kv| running(&kv.value)).map(|kv| kv.mod_revision);
+                }
                 Err(_) => tokio::time::sleep(LOOK_EVERY).await,
             }
         }

@@ -191,7 +191,18 @@ impl Watcher {
                     let asked = requests.request_progress().await;
                     asked.err().map(|e| Ended::Reopen(with_sources(&e)))
                 }
-                Event::Audit(found) => self.audited(found, audits),
+                Event::Audit(found) => {
+                    let shows_more = matches!(&found, Found::Last(changes) if self.is_behind(changes));
+                    let ended = self.audited(found, audits);
+                    if shows_more && !owed && ended.is_none() {
+                        // The stream may be silent: ask it now rather than when its time is over.
+                        (owed, patience) = (true, Instant::now() + answer_limit);
+                        let asked = requests.request_progress().await;
+                        asked.err().map(|e| Ended::Reopen(with_sources(&e)))
+                    } else {
+                        ended
+                    }
+                }
             };
             if let Some(ended) = ended {
                 return ended;
@@ -226,6 +237,11 @@ impl Watcher {
                 None
             }
         }
+    }
+
+    /// Whether a listing shows more than the stream has brought.
+    fn is_behind(&self, listed: &[Change]) -> bool {
+        matches!(listed.last(), Some(Change::ListEnded { revision }) if *revision > self.seen)
     }
 
     fn audited(&mut self, found: Found, audits: &mut Audits) -> Option<Ended> {

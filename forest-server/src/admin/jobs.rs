@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Job, JobStatus, encode};
+use forest_proto::record::{Job, JobStatus, Trigger, encode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, Segment};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleError};
 
 /// Jobs looked at in one go when a list is filtered.
 const SCAN: usize = 5_000;
@@ -46,10 +46,12 @@ impl Admin {
         let now = self.trusted_now().await?;
         fields.insert("id".into(), Value::from(new_job_id(now).as_str()));
         fields.entry("status").or_insert(Value::from(1));
+        validate::resolve_delay(&mut fields, now);
         let mut job = validate::job(fields)?;
         job.version = 1;
         (job.effective_after, job.created_at, job.updated_at) = (Some(now), Some(now), Some(now));
-        validate::check(&job, now, |job| self.compile(job))?;
+        validate::check(&job, |job| self.compile(job))?;
+        validate::check_fires(&job, now, |job| self.compile(job))?;
         let group_revision = self.group_revision(&job.group).await?;
         let keys = &self.inner.keys;
         loop {
@@ -93,10 +95,24 @@ impl Admin {
         self.read(move |now| now.view.jobs.segment_of(&job)).await
     }
 
-    fn compile(&self, job: &Job) -> Result<Arc<Schedule>, AdminError> {
+    /// `None`: the clock does not fire it.
+    fn compile(&self, job: &Job) -> Result<Option<Arc<Schedule>>, AdminError> {
+        let refused = |error: ScheduleError| AdminError::invalid(error.field(), error.reason());
+        match &job.trigger {
+            Trigger::Cron => {}
+            Trigger::FixedRate { every_ms } => {
+                let schedule = Schedule::every(*every_ms);
+                return match schedule {
+                    Ok(schedule) => Ok(Some(Arc::new(schedule))),
+                    Err(error) => Err(AdminError::invalid("trigger.every_ms", error.interval_reason())),
+                };
+            }
+            Trigger::Once { at } => return Ok(Some(Arc::new(Schedule::once(at.as_ms())))),
+            Trigger::FixedDelay { .. } | Trigger::Manual => return Ok(None),
+        }
         let zone = if job.time_zone.is_empty() { &self.inner.default_zone } else { &job.time_zone };
         let schedule = Schedule::compile(&job.cron, zone, job.dst_gap, job.dst_fold);
-        schedule.map(Arc::new).map_err(|error| AdminError::invalid(error.field(), error.reason()))
+        schedule.map(|schedule| Some(Arc::new(schedule))).map_err(refused)
     }
 
     pub(crate) async fn job(&self, id: &str) -> Result<StoredJob, AdminError> {
@@ -158,11 +174,13 @@ impl Admin {
                     fields.insert(name, value)
                 };
             }
+            validate::resolve_delay(&mut fields, now);
             let mut changed = validate::job(fields)?;
+            validate::check(&changed, |job| self.compile(job))?;
             if restarts(job, &changed) {
                 changed.effective_after = Some(now);
+                validate::check_fires(&changed, now, |job| self.compile(job))?;
             }
-            validate::check(&changed, now, |job| self.compile(job))?;
             changed.updated_at = Some(now);
             Ok(changed)
         })
@@ -186,7 +204,8 @@ impl Admin {
                 changed.effective_after = Some(now);
             }
             if enabled {
-                validate::check(&changed, now, |job| self.compile(job))?;
+                validate::check(&changed, |job| self.compile(job))?;
+                validate::check_fires(&changed, now, |job| self.compile(job))?;
             }
             changed.updated_at = Some(now);
             Ok(changed)
@@ -258,8 +277,10 @@ impl JobFilter {
 
 /// Whether a change makes the job count only from now on: another schedule, or enabled again.
 fn restarts(before: &Job, after: &Job) -> bool {
-    let schedule =
-        |job: &Job| (job.cron.clone(), job.trigger.clone(), job.time_zone.clone(), job.dst_gap, job.dst_fold);
+    let schedule = |job: &Job| {
+        let window = (job.starts_at, job.ends_at, job.jitter_ms, job.calendars.clone());
+        (job.cron.clone(), job.trigger.clone(), job.time_zone.clone(), job.dst_gap, job.dst_fold, window)
+    };
     schedule(before) != schedule(after) || (!before.is_enabled() && after.is_enabled())
 }
 

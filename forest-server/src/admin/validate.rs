@@ -7,6 +7,7 @@ use forest_proto::time::Instant;
 use serde_json::{Map, Value};
 
 use super::AdminError;
+use crate::core::timing::Timing;
 use crate::schedule::Schedule;
 
 /// Set by the server: not for callers.
@@ -60,8 +61,7 @@ pub(super) fn job(fields: Map<String, Value>) -> Result<Job, AdminError> {
 /// Checks a whole job as it would be stored; `compile` gives its schedule.
 pub(super) fn check(
     job: &Job,
-    now: Instant,
-    compile: impl Fn(&Job) -> Result<Arc<Schedule>, AdminError>,
+    compile: impl Fn(&Job) -> Result<Option<Arc<Schedule>>, AdminError>,
 ) -> Result<(), AdminError> {
     short_text("name", &job.name, 128)?;
     if job.name.trim().is_empty() {
@@ -72,13 +72,26 @@ pub(super) fn check(
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
     refuse_unsupported(job)?;
-    if job.cron.trim().is_empty() {
-        return Err(AdminError::invalid("cron", "is required: a cron expression, or @every 90s"));
+    match (&job.trigger, job.cron.trim().is_empty()) {
+        (Trigger::Cron, true) => {
+            return Err(AdminError::invalid("cron", "is required: a cron expression, or @every 90s"));
+        }
+        (Trigger::Cron, false) | (_, true) => {}
+        (_, false) => {
+            return Err(AdminError::invalid("cron", "is for the trigger cron: leave it out, or the trigger"));
+        }
     }
-    let anchor = job.effective_after.unwrap_or(now);
-    let schedule = compile(job)?;
-    let reachable = schedule.check_reachable(now.as_ms(), anchor.as_ms());
-    reachable.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
+    if let Trigger::FixedDelay { every_ms } = &job.trigger {
+        Schedule::every(*every_ms)
+            .map_err(|error| AdminError::invalid("trigger.every_ms", error.interval_reason()))?;
+    }
+    compile(job)?;
+    if let (Some(starts_at), Some(ends_at)) = (job.starts_at, job.ends_at)
+        && ends_at < starts_at
+    {
+        return Err(AdminError::invalid("ends_at", format!("is before starts_at, {starts_at}")));
+    }
+    check_overlap(job)?;
     check_attempts(job)?;
     let within = |field, value: Option<u64>, least, most| match value {
         Some(ms) if !(least..=most).contains(&ms) => {
@@ -87,7 +100,64 @@ pub(super) fn check(
         _ => Ok(()),
     };
     within("misfire_threshold_ms", job.misfire_threshold_ms, 1000, 7 * DAY_MS)?;
+    within("jitter_ms", Some(job.jitter_ms), 0, 3_600_000)?;
     within("start_deadline_ms", job.start_deadline_ms, 1000, 30 * DAY_MS)
+}
+
+/// Refuses a job that would never fire, where the clock is to fire it.
+pub(super) fn check_fires(
+    job: &Job,
+    now: Instant,
+    compile: impl Fn(&Job) -> Result<Option<Arc<Schedule>>, AdminError>,
+) -> Result<(), AdminError> {
+    let Some(schedule) = compile(job)? else { return Ok(()) };
+    if let Trigger::Once { at } = &job.trigger
+        && *at <= now
+    {
+        return Err(AdminError::invalid("trigger.at", format!("{at} is in the past; it is {now}")));
+    }
+    if job.trigger == Trigger::Cron {
+        let anchor = job.effective_after.unwrap_or(now);
+        let reachable = schedule.check_reachable(now.as_ms(), anchor.as_ms());
+        reachable.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
+    }
+    match Timing::new(schedule, job).next_after(now.as_ms()) {
+        Some(_) => Ok(()),
+        None => Err(AdminError::invalid("ends_at", "the job does not fire before then any more")),
+    }
+}
+
+/// In place of an instant, a job that fires once may say in how many milliseconds.
+pub(super) fn resolve_delay(fields: &mut Map<String, Value>, now: Instant) {
+    if let Some(Value::Object(trigger)) = fields.get_mut("trigger")
+        && trigger.get("kind").and_then(Value::as_str) == Some("once")
+        && !trigger.contains_key("at")
+        && let Some(delay_ms) = trigger.get("in_ms").and_then(Value::as_u64)
+    {
+        let at = Instant::from_ms(now.as_ms().saturating_add_unsigned(delay_ms));
+        trigger.remove("in_ms");
+        trigger.insert("at".into(), serde_json::to_value(at).unwrap_or_default());
+    }
+}
+
+/// Options that mean something only beside another one are refused without it.
+fn check_overlap(job: &Job) -> Result<(), AdminError> {
+    let counts = [
+        ("queue_limit", job.queue_limit, job.overlap == Overlap::QueueAll, "overlap queue_all"),
+        ("misfire_cap", job.misfire_cap, job.misfire == Misfire::FireAll, "misfire fire_all"),
+    ];
+    for (field, value, applies, with) in counts {
+        match value {
+            Some(_) if !applies => {
+                return Err(AdminError::invalid(field, format!("is for {with} only: leave it out")));
+            }
+            Some(count) if !(1..=10_000).contains(&count) => {
+                return Err(AdminError::invalid(field, format!("{count} is not within 1 and 10000")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn check_params(params: &str) -> Result<(), AdminError> {
@@ -117,17 +187,9 @@ fn check_attempts(job: &Job) -> Result<(), AdminError> {
 /// The document has room for more than this version can do. What it cannot do, it does not store.
 fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
     let unsupported = [
-        ("trigger", job.trigger != Trigger::Cron, "use cron, also for intervals: @every 90s"),
-        ("misfire", job.misfire == Misfire::FireAll, "use skip or fire_once"),
-        ("misfire_cap", job.misfire_cap.is_some(), "leave it out"),
-        ("overlap", !matches!(job.overlap, Overlap::Allow | Overlap::Forbid), "use forbid or allow"),
-        ("queue_limit", job.queue_limit.is_some(), "leave it out"),
         ("routing", job.routing != Routing::RoundRobin, "use round_robin"),
         ("labels", !job.labels.is_empty(), "leave it out"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-        ("starts_at", job.starts_at.is_some(), "leave it out"),
-        ("ends_at", job.ends_at.is_some(), "leave it out"),
-        ("jitter_ms", job.jitter_ms != 0, "leave it out"),
         ("calendars", !job.calendars.is_empty(), "leave it out"),
         ("retry_backoff", job.retry_backoff.is_some(), "use retry_delays_ms"),
         ("retry_if", !job.retry_if.is_empty(), "leave it out"),

@@ -80,6 +80,7 @@ impl Composer<'_> {
             origin: occasion.origin,
             job_version: job.version,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
+            waits: false,
             missed_fires: occasion.missed_fires,
             node: self.term.node().to_string(),
             term: self.term.number(),
@@ -107,6 +108,7 @@ impl Composer<'_> {
             scheduled_at: ended.id.at(),
             origin: Origin::Retry,
             params: (ended.params != job.params).then(|| ended.params.clone()),
+            planned_for: None,
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

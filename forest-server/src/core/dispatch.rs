@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Overlap, Sweep, encode};
+use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Sweep, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId, Segment};
 
 use super::clients::Seat;
 use super::compose::{Composer, Occasion};
 use super::jobs::{PlannedJob, SegmentJobs};
+use super::overlap::{self, Admission, Undecided};
 use super::routing::Router;
 use super::runs::{Place, Run};
 use super::view::View;
@@ -109,6 +110,13 @@ fn sweep(jobs: &SegmentJobs, composer: &Composer<'_>) -> Option<Sweep> {
 /// A fire to decide: when, whose, and if it stands for missed ones, for how many others.
 type Candidate = (i64, JobId, Option<u64>);
 
+/// Fires of a job that are being skipped: from the first one on, and none after the last.
+#[derive(Clone, Copy)]
+struct Skip {
+    first: i64,
+    last: i64,
+}
+
 struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     view: &'a View,
     router: &'a mut Router,
@@ -117,9 +125,8 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     planned: Peekable<I>,
     /// Further fires of jobs that this batch has already looked at.
     later: BTreeSet<Candidate>,
-    /// Jobs whose fires are being skipped, from the first one on.
-    skipped: BTreeMap<JobId, i64>,
-    fired: BTreeSet<JobId>,
+    skipped: BTreeMap<JobId, Skip>,
+    fired: BTreeMap<JobId, Undecided>,
     last: Option<(i64, JobId)>,
     puts: Vec<(String, Vec<u8>)>,
     bytes: usize,
@@ -143,7 +150,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             planned: planned.peekable(),
             later: BTreeSet::new(),
             skipped: BTreeMap::new(),
-            fired: BTreeSet::new(),
+            fired: BTreeMap::new(),
             last: None,
             puts: Vec::new(),
             bytes: 0,
@@ -193,34 +200,42 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn candidate(&mut self, at: i64, id: JobId, missed: Option<u64>, job: &PlannedJob) {
-        let Some(schedule) = &job.schedule else { return };
+        let Some(timing) = &job.timing else { return };
         let horizon = self.missed_before(job);
         if missed.is_some() || at >= horizon {
-            if missed.is_some() {
+            if missed.is_some() && job.misfire == Misfire::FireOnce {
                 self.skipped.remove(&id);
             }
             self.fire(at, &id, missed, job);
-            self.plan_later(schedule.next_after(at, job.anchor_ms), id, None);
+            let next = timing.next_after(at);
+            let each = job.misfire == Misfire::FireAll && next.is_some_and(|next| next < horizon);
+            self.plan_later(next, id, each.then_some(0));
             return;
         }
         match job.misfire {
             Misfire::FireOnce => {
-                let (count, last) = schedule.count_between(at - 1, horizon - 1, job.anchor_ms, u64::MAX);
+                let (count, last) = timing.count_between(at - 1, horizon - 1);
                 self.plan_later(last, id.clone(), Some(count.saturating_sub(1)));
                 // Should the batch end before that run, what was missed until then is recorded like this.
-                self.skip(id, at, job);
+                self.skip(id, Skip { first: at, last: horizon - 1 }, job);
             }
-            // A job cannot be saved with a policy that this version does not know.
-            Misfire::Skip | Misfire::FireAll => {
-                self.plan_later(schedule.next_after(horizon - 1, job.anchor_ms), id.clone(), None);
-                self.skip(id, at, job);
+            Misfire::FireAll => {
+                let start = timing.start_of_last(job.misfire_cap.into(), at - 1, horizon - 1);
+                if start > at {
+                    self.skip(id.clone(), Skip { first: at, last: start - 1 }, job);
+                }
+                self.plan_later(timing.next_after(start.max(at) - 1), id, Some(0));
+            }
+            Misfire::Skip => {
+                self.plan_later(timing.next_after(horizon - 1), id.clone(), None);
+                self.skip(id, Skip { first: at, last: horizon - 1 }, job);
             }
         }
     }
 
-    fn skip(&mut self, id: JobId, first: i64, job: &PlannedJob) {
+    fn skip(&mut self, id: JobId, skip: Skip, job: &PlannedJob) {
         self.bytes += job.bytes() + RECORD_BYTES;
-        self.skipped.insert(id, first);
+        self.skipped.insert(id, skip);
     }
 
     /// Goes on with a sweep; says where the cursor is then.
@@ -251,27 +266,35 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
 
     /// The fires of one job up to an instant; says up to where there was room.
     fn sweep_job(&mut self, id: &JobId, job: &PlannedJob, until: i64) -> i64 {
-        let Some(schedule) = &job.schedule else { return until };
+        let Some(timing) = &job.timing else { return until };
         let mut next = job.next_ms();
-        let missed_until = until.min(self.missed_before(job) - 1);
+        let mut missed_until = until.min(self.missed_before(job) - 1);
+        if job.misfire == Misfire::FireAll
+            && let Some(first) = next.filter(|at| *at <= missed_until)
+        {
+            // Only what is beyond the cap is skipped; the rest is fired one by one.
+            missed_until = timing.start_of_last(job.misfire_cap.into(), first - 1, missed_until) - 1;
+        }
         if let Some(first) = next.filter(|at| *at <= missed_until)
-            && let (count, Some(last)) =
-                schedule.count_between(first - 1, missed_until, job.anchor_ms, u64::MAX)
+            && let (count, Some(last)) = timing.count_between(first - 1, missed_until)
         {
             match job.misfire {
                 Misfire::FireOnce => self.fire(last, id, Some(count - 1), job),
-                Misfire::Skip | Misfire::FireAll => self.record_skip(id, first, missed_until),
+                Misfire::Skip | Misfire::FireAll => {
+                    self.record_skip(id, Skip { first, last: missed_until }, until);
+                }
             }
-            next = schedule.next_after(last, job.anchor_ms);
+            next = timing.next_after(last);
         }
         let mut done = missed_until;
         while let Some(at) = next.filter(|at| *at <= until) {
             if self.is_full() {
                 return done;
             }
-            self.fire(at, id, None, job);
+            let late = job.misfire == Misfire::FireAll && at < self.missed_before(job);
+            self.fire(at, id, late.then_some(0), job);
             done = at;
-            next = schedule.next_after(at, job.anchor_ms);
+            next = timing.next_after(at);
         }
         until
     }
@@ -286,16 +309,24 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let Some(job) = planned.job() else { return };
         let run = RunId::scheduled(id, Instant::from_ms(at), 1);
         let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run.clone(), missed));
-        if planned.overlap != Overlap::Allow
-            && (self.fired.contains(id) || self.view.runs.is_active(id, None))
-        {
-            let why = "an earlier run of the job was still alive";
-            return self
-                .put_decision(&job, &self.composer.never_started(snapshot, Outcome::OverlapSkipped, why));
+        let batch = self.fired.entry(id.clone()).or_default();
+        match overlap::admit(planned, &self.view.runs, id, None, *batch) {
+            Admission::Start => batch.started = true,
+            Admission::Wait => {
+                batch.waiting += 1;
+                snapshot.waits = true;
+            }
+            Admission::Skip(why) => {
+                let execution = self.composer.never_started(snapshot, Outcome::OverlapSkipped, why);
+                return self.put_decision(&job, &execution);
+            }
         }
-        self.fired.insert(id.clone());
         let keys = &self.view.keys;
-        let (key, place) = match self.router.pick(self.view, &job.group, &job.target) {
+        let seat = match snapshot.waits {
+            false => self.router.pick(self.view, &job.group, &job.target),
+            true => None,
+        };
+        let (key, place) = match seat {
             Some(seat) => {
                 snapshot.ip = seat.1.to_string();
                 let key = keys.snapshot(&job.group, &seat.1, &run);
@@ -344,26 +375,25 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         if cut {
             return Some(last);
         }
-        let skipped = self.skipped.iter().filter_map(|(id, first)| {
-            let (_, last) = self.count_skipped(id, *first, i64::MAX)?;
+        let skipped = self.skipped.iter().filter_map(|(id, skip)| {
+            let (_, last) = self.count_skipped(id, *skip, i64::MAX)?;
             Some((last, id.clone()))
         });
         skipped.chain([last]).max()
     }
 
-    fn count_skipped(&self, id: &JobId, first: i64, until: i64) -> Option<(u64, i64)> {
-        let job = self.jobs.get(id)?;
-        let until = until.min(self.missed_before(job) - 1);
-        let (count, last) = job.schedule.as_ref()?.count_between(first - 1, until, job.anchor_ms, u64::MAX);
+    fn count_skipped(&self, id: &JobId, skip: Skip, until: i64) -> Option<(u64, i64)> {
+        let timing = self.jobs.get(id)?.timing.as_ref()?;
+        let (count, last) = timing.count_between(skip.first - 1, until.min(skip.last));
         Some((count, last?))
     }
 
     fn finish(mut self, segment: Segment) -> Option<Batch> {
         let cut = self.is_full();
         let (at, id) = self.reach(cut)?;
-        for (skipped, first) in std::mem::take(&mut self.skipped) {
+        for (skipped, skip) in std::mem::take(&mut self.skipped) {
             let until = if skipped <= id { at } else { at - 1 };
-            self.record_skip(&skipped, first, until);
+            self.record_skip(&skipped, skip, until);
         }
         let term = self.composer.term.number();
         let cursor = Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term, sweep: None };
@@ -386,15 +416,15 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     /// One record for all that a job missed, under the id of the last of those fires.
-    fn record_skip(&mut self, id: &JobId, first: i64, until: i64) {
+    fn record_skip(&mut self, id: &JobId, skip: Skip, until: i64) {
         let Some(job) = self.jobs.get(id).and_then(PlannedJob::job) else { return };
-        let Some((count, last)) = self.count_skipped(id, first, until) else { return };
+        let Some((count, last)) = self.count_skipped(id, skip, until) else { return };
         let run = RunId::scheduled(id, Instant::from_ms(last), 1);
         let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run, None));
         snapshot.missed_fires = count - 1;
         let why = format!(
             "{count} fire(s) from {} on were later than the misfire threshold",
-            Instant::from_ms(first)
+            Instant::from_ms(skip.first)
         );
         let execution = self.composer.never_started(snapshot, Outcome::MisfireSkipped, &why);
         self.put_decision(&job, &execution);

@@ -17,6 +17,7 @@ use forest_proto::record::{Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, Segment, SegmentCount};
 
+use super::timing::Timing;
 use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
 
 /// No fire planned.
@@ -29,6 +30,8 @@ pub(crate) struct Jobs {
     schedules: ScheduleCache,
     /// How many jobs each group has; its keys are the names that the jobs share.
     groups: BTreeMap<GroupName, usize>,
+    /// Those of a fixed delay.
+    chains: BTreeSet<JobId>,
     default_zone: String,
 }
 
@@ -83,13 +86,16 @@ pub(crate) struct PlannedJob {
     pub(crate) group: GroupName,
     listing: u32,
     next_ms: i64,
-    /// Only fires after this count; intervals are counted from it.
-    pub(crate) anchor_ms: i64,
-    pub(crate) schedule: Option<Arc<Schedule>>,
+    /// `None`: the clock does not fire it.
+    pub(crate) timing: Option<Timing>,
+    /// Milliseconds from the end of one run to the next one.
+    pub(crate) fixed_delay_ms: Option<u64>,
     pub(crate) enabled: bool,
     pub(crate) overlap: Overlap,
     pub(crate) misfire: Misfire,
     pub(crate) misfire_threshold_ms: Option<u32>,
+    pub(crate) misfire_cap: u32,
+    pub(crate) queue_limit: u32,
     document: Box<[u8]>,
 }
 
@@ -112,7 +118,14 @@ impl PlannedJob {
 impl Jobs {
     pub(crate) fn new(count: SegmentCount, default_zone: String) -> Self {
         let segments = count.all().map(|_| SegmentJobs::default()).collect();
-        Self { count, segments, schedules: ScheduleCache::default(), groups: BTreeMap::new(), default_zone }
+        Self {
+            count,
+            segments,
+            schedules: ScheduleCache::default(),
+            groups: BTreeMap::new(),
+            chains: BTreeSet::new(),
+            default_zone,
+        }
     }
 
     pub(crate) fn count(&self) -> SegmentCount {
@@ -205,14 +218,24 @@ impl Jobs {
             group: self.share_group(job.group.clone()),
             listing,
             next_ms: NEVER,
-            anchor_ms: job.effective_after.map_or(0, |at| at.as_ms()),
-            schedule,
+            timing: schedule.map(|schedule| Timing::new(schedule, &job)),
+            fixed_delay_ms: match job.trigger {
+                Trigger::FixedDelay { every_ms } => Some(every_ms),
+                _ => None,
+            },
             enabled: job.is_enabled(),
             overlap: job.overlap,
             misfire: job.misfire,
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            misfire_cap: job.misfire_cap.unwrap_or(Job::MISFIRE_CAP),
+            queue_limit: job.queue_limit.unwrap_or(Job::QUEUE_LIMIT),
             document: document.into(),
         };
+        if planned.fixed_delay_ms.is_some() {
+            self.chains.insert(id.clone());
+        } else {
+            self.chains.remove(id);
+        }
         if let Some(before) = self.segments[index].insert(id.clone(), planned) {
             self.leave_group(&before.group);
         }
@@ -221,8 +244,14 @@ impl Jobs {
 
     /// The compiled schedule of a job; `None` for one that is not fired by the clock.
     pub(crate) fn schedule_of(&self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
-        if job.trigger != Trigger::Cron {
-            return Ok(None);
+        match job.trigger {
+            Trigger::Cron => {}
+            Trigger::FixedRate { every_ms } => {
+                let schedule = Schedule::every(every_ms).map_err(|error| error.to_string())?;
+                return Ok(Some(Arc::new(schedule)));
+            }
+            Trigger::Once { at } => return Ok(Some(Arc::new(Schedule::once(at.as_ms())))),
+            Trigger::FixedDelay { .. } | Trigger::Manual => return Ok(None),
         }
         let zone = if job.time_zone.is_empty() { &self.default_zone } else { &job.time_zone };
         let cron = normalised_cron(job).map_err(|error| error.to_string())?;
@@ -233,8 +262,18 @@ impl Jobs {
     pub(crate) fn remove(&mut self, id: &JobId, revision: i64) -> bool {
         let index = self.segment_of(id).index();
         let Some(job) = self.segments[index].remove(id, revision) else { return false };
+        self.chains.remove(id);
         self.leave_group(&job.group);
         true
+    }
+
+    /// The jobs of a fixed delay.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &JobId> {
+        self.chains.iter()
+    }
+
+    pub(crate) fn has_chains(&self) -> bool {
+        !self.chains.is_empty()
     }
 
     pub(crate) fn of_group(&self, group: &GroupName) -> usize {
@@ -462,6 +501,6 @@ pub(crate) fn normalised_cron(job: &Job) -> Result<Cow<'_, str>, ScheduleError> 
 
 /// The first fire of a job that is not decided.
 fn first_fire(job: &PlannedJob, id: &JobId, decided: &Decided) -> i64 {
-    let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) else { return NEVER };
-    schedule.next_after(decided.until(id).max(job.anchor_ms), job.anchor_ms).unwrap_or(NEVER)
+    let Some(timing) = job.timing.as_ref().filter(|_| job.enabled) else { return NEVER };
+    timing.next_after(decided.until(id)).unwrap_or(NEVER)
 }

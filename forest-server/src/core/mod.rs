@@ -19,12 +19,14 @@ pub(crate) mod compose;
 pub(crate) mod dispatch;
 pub(crate) mod entry;
 pub(crate) mod jobs;
+pub(crate) mod overlap;
 pub(crate) mod quarantine;
 pub(crate) mod roll;
 pub(crate) mod routing;
 pub(crate) mod runs;
 pub(crate) mod steps;
 pub(crate) mod term;
+pub(crate) mod timing;
 pub(crate) mod view;
 
 #[cfg(test)]

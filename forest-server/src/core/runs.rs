@@ -18,8 +18,8 @@ const RESULT_BUDGET: usize = 64 * 1024 * 1024;
 pub(crate) enum Place {
     /// A retry that is not due yet.
     Delayed { segment: Segment, due_ms: i64 },
-    /// No client could take it.
-    Pending { target: TargetName, deadline_ms: Option<i64> },
+    /// No client could take it, or it waits for earlier runs of its job.
+    Pending { target: TargetName, deadline_ms: Option<i64>, waits: bool },
     /// Given to a client that has not claimed it.
     Queued { client: ClientId, target: TargetName, deadline_ms: Option<i64> },
     /// Claimed.
@@ -57,8 +57,10 @@ impl Load {
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     all: FnvHashMap<RunId, Run>,
-    /// Runs by job, as long as they stand in the way of another one.
+    /// Runs by job, as long as they are not settled.
     active: FnvHashMap<String, BTreeSet<RunId>>,
+    /// Those of them that wait for the others, by job.
+    waiting: BTreeMap<String, BTreeSet<RunId>>,
     loads: BTreeMap<Seat, Load>,
     parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
     delays: BTreeSet<(i64, RunId)>,
@@ -93,9 +95,44 @@ impl Runs {
         self.all.len()
     }
 
-    /// Whether any run of the job but `except` is alive and not settled.
+    /// Whether any run of the job but `except` stands in the way of another one. A run that is planned for later
+    /// does not yet; a further attempt does, because its run has begun.
     pub(crate) fn is_active(&self, job: &JobId, except: Option<&RunId>) -> bool {
-        self.active.get(job.as_str()).is_some_and(|runs| runs.iter().any(|run| Some(run) != except))
+        self.of_job(job).any(|run| Some(run) != except && !self.is_planned(run))
+    }
+
+    /// Whether anything of the job is there that is not settled.
+    pub(crate) fn is_there(&self, job: &JobId) -> bool {
+        self.active.contains_key(job.as_str())
+    }
+
+    /// Whether it is the first attempt and not due yet.
+    pub(crate) fn is_planned(&self, run: &RunId) -> bool {
+        run.attempt() == 1 && self.all.get(run).is_some_and(|run| matches!(run.place, Place::Delayed { .. }))
+    }
+
+    /// The runs of a job that wait for the others, in order.
+    pub(crate) fn waiting(&self, job: &str) -> impl DoubleEndedIterator<Item = &RunId> {
+        self.waiting.get(job).into_iter().flatten()
+    }
+
+    /// Whether a waiting run is the next one, and nothing else of its job is in the way.
+    pub(crate) fn is_next(&self, run: &RunId) -> bool {
+        let job = run.job();
+        let mut active = self.active.get(job).into_iter().flatten();
+        let waits = |run: &RunId| self.waiting.get(job).is_some_and(|waiting| waiting.contains(run));
+        self.waiting(job).next() == Some(run) && active.all(|run| waits(run) || self.is_planned(run))
+    }
+
+    /// Lets the next waiting run of a job have its turn, once nothing is in its way.
+    fn promote(&mut self, job: &str) {
+        let Some(run) = self.waiting(job).next().filter(|run| self.is_next(run)).cloned() else { return };
+        let Some(known) = self.all.get(&run) else { return };
+        if let Place::Pending { target, .. } = &known.place {
+            let (group, target) = (known.group.clone(), target.clone());
+            self.parked.entry(group).or_default().entry(target).or_default().insert(run.clone());
+        }
+        self.marked.insert(run);
     }
 
     pub(crate) fn of_job(&self, job: &JobId) -> impl Iterator<Item = &RunId> {
@@ -172,13 +209,24 @@ impl Runs {
         self.take(id);
         self.index(id, &run);
         self.marked.insert(id.clone());
+        let waits = matches!(run.place, Place::Pending { waits: true, .. });
         self.all.insert(id.clone(), run);
+        if waits {
+            // They may have to go for it.
+            self.marked.extend(self.active.get(id.job()).into_iter().flatten().cloned());
+        }
+        if !self.waiting.is_empty() {
+            self.promote(id.job());
+        }
     }
 
     /// Forgets a run whose key in `place` was deleted at `revision`. A run that is elsewhere by now stays.
     pub(crate) fn remove(&mut self, id: &RunId, revision: i64, was_there: impl Fn(&Place) -> bool) {
         if self.all.get(id).is_some_and(|run| run.revision < revision && was_there(&run.place)) {
             self.take(id);
+            if !self.waiting.is_empty() {
+                self.promote(id.job());
+            }
         }
     }
 
@@ -220,7 +268,11 @@ impl Runs {
             Place::Delayed { due_ms, .. } => {
                 self.delays.insert((*due_ms, id.clone()));
             }
-            Place::Pending { target, deadline_ms } => {
+            Place::Pending { deadline_ms, waits: true, .. } => {
+                self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
+                self.waiting.entry(id.job().to_owned()).or_default().insert(id.clone());
+            }
+            Place::Pending { target, deadline_ms, waits: false } => {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
                 let targets = self.parked.entry(run.group.clone()).or_default();
                 targets.entry(target.clone()).or_default().insert(id.clone());
@@ -256,6 +308,12 @@ impl Runs {
                 self.delays.remove(&(*due_ms, id.clone()));
             }
             Place::Pending { target, .. } => {
+                if let Some(waiting) = self.waiting.get_mut(id.job()) {
+                    waiting.remove(id);
+                    if waiting.is_empty() {
+                        self.waiting.remove(id.job());
+                    }
+                }
                 if let Some(targets) = self.parked.get_mut(&run.group)
                     && let Some(runs) = targets.get_mut(target)
                 {
@@ -294,6 +352,7 @@ impl Place {
         Self::Pending {
             target: snapshot.target.clone(),
             deadline_ms: snapshot.start_deadline.map(|at| at.as_ms()),
+            waits: snapshot.waits,
         }
     }
 

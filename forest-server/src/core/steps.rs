@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use forest_etcd::Txn;
 use forest_proto::record::{
-    Delay, Execution, Job, Origin, Outcome, Overlap, Request, RequestKind, Snapshot, decode, encode,
+    Delay, Execution, Job, Origin, Outcome, Overlap, Request, RequestKind, Snapshot, Trigger, decode, encode,
 };
+use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, RequestKey, RunId, Segment};
 
 use super::clients::Seat;
 use super::compose::{Composer, Occasion};
 use super::jobs::PlannedJob;
+use super::overlap::{self, Admission, Undecided};
 use super::routing::Router;
 use super::runs::{Place, Run};
 use super::view::View;
@@ -62,6 +64,9 @@ impl Situation<'_> {
     /// The next step of a run.
     pub(crate) fn of_run(&self, router: &mut Router, id: &RunId) -> Step {
         let Some(run) = self.view.runs.get(id) else { return Step::Nothing };
+        if let Some(step) = self.of_replaced(id, run) {
+            return step;
+        }
         match &run.place {
             Place::Delayed { segment, due_ms } => self.of_delayed(router, id, run, *segment, *due_ms),
             Place::Pending { deadline_ms, .. } => self.of_pending(router, id, run, *deadline_ms),
@@ -84,32 +89,118 @@ impl Situation<'_> {
         deadline_ms.is_some_and(|deadline| deadline < self.composer.now_ms)
     }
 
-    /// A retry that is due becomes a snapshot; that of a deleted job is cancelled, and that of a disabled one
-    /// unless somebody asked for the run.
+    /// What is due becomes a run, unless its job was deleted, or disabled and nobody asked for it.
     fn of_delayed(&self, router: &mut Router, id: &RunId, run: &Run, segment: Segment, due_ms: i64) -> Step {
+        let Some(delay) = document::<Delay>(run) else { return Step::Nothing };
+        let key = self.view.keys.delay(segment, Instant::from_ms(due_ms), id);
+        let txn = self.composer.term.txn().modified(key.clone(), run.revision).delete(key);
+        let found = self.job(id);
+        let txn =
+            txn.modified(self.view.keys.job(&delay.job), found.as_ref().map_or(0, |(_, job)| job.revision));
+        let job = found.as_ref().and_then(|(_, planned)| planned.job());
+        if delay.planned_for.is_some() && !job.as_ref().is_some_and(|job| is_planned_by(&delay, job)) {
+            // Nothing that was due: the job plans anew.
+            return txn.into();
+        }
         if due_ms > self.composer.now_ms {
             return Step::Nothing;
         }
-        let Some(delay) = document::<Delay>(run) else { return Step::Nothing };
-        let key = self.view.keys.delay(segment, forest_proto::time::Instant::from_ms(due_ms), id);
-        let txn = self.composer.term.txn().modified(key.clone(), run.revision).delete(key);
-        let occasion = Occasion {
-            run: id.clone(),
-            scheduled_at: delay.scheduled_at,
-            origin: delay.origin,
-            missed_fires: 0,
-            params: delay.params.clone(),
-        };
-        let job = self.job(id);
-        let txn =
-            txn.modified(self.view.keys.job(&delay.job), job.as_ref().map_or(0, |(_, job)| job.revision));
-        match job.and_then(|(_, planned)| planned.job()).filter(|job| job.is_enabled() || id.is_manual()) {
-            Some(job) => self.create(router, txn, &job, occasion),
+        let occasion = occasion_of(&delay);
+        match found.zip(job.filter(|job| job.is_enabled() || id.is_manual())) {
+            Some(((_, planned), job)) if id.attempt() == 1 => {
+                self.admit(router, txn, planned, &job, occasion)
+            }
+            Some((_, job)) => self.create(router, txn, &job, occasion),
             None => {
                 let why = "the job was deleted or disabled before this attempt was due";
                 self.refuse(txn, &ghost(&delay), occasion, Outcome::Cancelled, why)
             }
         }
+    }
+
+    /// Creates the first attempt of a run, if earlier runs of the job let it.
+    ///
+    /// What decides fires of the segment compares the cursor. Writing it here as well keeps a fire that is on its
+    /// way, or whose answer was lost, from committing beside this run, and this run beside it.
+    fn admit(
+        &self,
+        router: &mut Router,
+        txn: Txn,
+        planned: &PlannedJob,
+        job: &Job,
+        occasion: Occasion,
+    ) -> Step {
+        if planned.overlap == Overlap::Allow {
+            return self.create(router, txn, job, occasion);
+        }
+        let Some(txn) = self.beside_no_fire(txn, &job.id) else { return Step::Wait };
+        match overlap::admit(planned, &self.view.runs, &job.id, Some(&occasion.run), Undecided::default()) {
+            Admission::Start => self.create(router, txn, job, occasion),
+            Admission::Wait => {
+                let snapshot = Snapshot { waits: true, ..self.composer.snapshot(job, occasion) };
+                txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)).into()
+            }
+            Admission::Skip(why) => self.refuse(txn, job, occasion, Outcome::OverlapSkipped, why),
+        }
+    }
+
+    /// Compares the cursor of a job's segment and writes it as it is; `None`: there is none yet.
+    fn beside_no_fire(&self, txn: Txn, job: &JobId) -> Option<Txn> {
+        let segment = self.view.jobs.segment_of(job);
+        let decided = self.view.jobs.segment(segment).decided()?;
+        let (cursor, key) = (decided.cursor(self.composer.term.number()), self.view.keys.cursor(segment));
+        Some(txn.modified(key.clone(), decided.revision).put(key, encode(&cursor)))
+    }
+
+    /// A job with a fixed delay has its next run planned whenever nothing of it is there.
+    pub(crate) fn of_job(&self, id: &JobId) -> Step {
+        let Some(planned) = self.view.jobs.get(id).filter(|planned| planned.enabled) else {
+            return Step::Nothing;
+        };
+        let (Some(delay_ms), false) = (planned.fixed_delay_ms, self.view.runs.is_there(id)) else {
+            return Step::Nothing;
+        };
+        let Some(job) = planned.job() else { return Step::Nothing };
+        let earliest = self.composer.now_ms.saturating_add_unsigned(delay_ms);
+        let due = job.starts_at.map_or(earliest, |at| at.as_ms().max(earliest));
+        if job.ends_at.is_some_and(|at| due > at.as_ms()) {
+            return Step::Nothing;
+        }
+        let due = Instant::from_ms(due);
+        let txn = self.composer.term.txn().modified(self.view.keys.job(id), planned.revision);
+        let Some(txn) = self.beside_no_fire(txn, id) else { return Step::Wait };
+        let run = RunId::scheduled(id, due, 1);
+        let key = self.view.keys.delay(self.view.jobs.segment_of(id), due, &run);
+        let delay = Delay {
+            run,
+            job: id.clone(),
+            group: job.group,
+            scheduled_at: due,
+            origin: Origin::Schedule,
+            params: None,
+            planned_for: job.effective_after,
+        };
+        txn.put(key, encode(&delay)).into()
+    }
+
+    /// Of a job whose runs replace each other, the newest one waits and all others have to go.
+    fn of_replaced(&self, id: &RunId, run: &Run) -> Option<Step> {
+        let newest = self.view.runs.waiting(id.job()).next_back().filter(|newest| *newest != id)?;
+        let (_, planned) = self.job(id)?;
+        if planned.overlap != Overlap::CancelRunning || self.view.runs.is_planned(id) {
+            return None;
+        }
+        match &run.place {
+            Place::Ended { .. } => return None,
+            Place::Running { client } => {
+                let seat = (run.group.clone(), client.clone());
+                if self.view.cancels.get(&(id.clone(), seat)).is_some() {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        Some(self.stop(self.composer.term.txn(), id, run, &format!("replaced by {newest}")))
     }
 
     /// Creates a run at a client, or parked.
@@ -148,6 +239,9 @@ impl Situation<'_> {
         if let Some(ended) = self.of_unstarted(id, &txn, &snapshot, deadline_ms) {
             return ended;
         }
+        if snapshot.waits && !self.view.runs.is_next(id) {
+            return Step::Nothing;
+        }
         let Some(seat) = router.pick(self.view, &run.group, &snapshot.target) else { return Step::Nothing };
         let txn = self.give(txn, snapshot, &seat);
         Step::Commit(Planned { txn, promised: Some(seat) })
@@ -164,6 +258,10 @@ impl Situation<'_> {
         let ended = |outcome, why| Some(self.end(txn.clone(), snapshot.clone(), outcome, why).into());
         if self.job(id).is_none() {
             return ended(Outcome::Cancelled, "the job was deleted before the run started");
+        }
+        if self.is_past(deadline_ms) && snapshot.waits && !self.view.runs.is_next(id) {
+            let why = "an earlier run of the job was still alive at the start deadline";
+            return ended(Outcome::OverlapSkipped, why);
         }
         if self.is_past(deadline_ms) {
             return ended(Outcome::NoClient, "no client took the run before its start deadline");
@@ -320,28 +418,17 @@ impl Situation<'_> {
             missed_fires: 0,
             params: request.params.clone(),
         };
-        if planned.overlap == Overlap::Allow {
-            return self.create(router, txn, &job, occasion);
-        }
-        // What decides fires of this segment compares the cursor. Writing it here as well keeps a fire that is on
-        // its way, or whose answer was lost, from committing beside this run, and this run beside it.
-        let segment = self.view.jobs.segment_of(&request.job);
-        let Some(decided) = self.view.jobs.segment(segment).decided() else { return Step::Wait };
-        let (cursor, key) = (decided.cursor(self.composer.term.number()), self.view.keys.cursor(segment));
-        let txn = txn.modified(key.clone(), decided.revision).put(key, encode(&cursor));
-        if self.view.runs.is_active(&request.job, Some(&request.run)) {
-            let why = "an earlier run of the job was still alive";
-            return self.refuse(txn, &job, occasion, Outcome::OverlapSkipped, why);
-        }
-        self.create(router, txn, &job, occasion)
+        self.admit(router, txn, planned, &job, occasion)
+    }
+
+    fn of_cancel_request(&self, txn: Txn, request: &Request) -> Step {
+        let Some(run) = self.view.runs.get(&request.run) else { return txn.into() };
+        self.stop(txn, &request.run, run, "cancelled on request")
     }
 
     /// Ends a run that has not started; asks the client to stop one that has.
-    fn of_cancel_request(&self, txn: Txn, request: &Request) -> Step {
-        let id = &request.run;
-        let Some(run) = self.view.runs.get(id) else { return txn.into() };
+    fn stop(&self, txn: Txn, id: &RunId, run: &Run, why: &str) -> Step {
         let keys = &self.view.keys;
-        let why = "cancelled on request";
         let key = match &run.place {
             Place::Ended { .. } => return txn.into(),
             Place::Running { client } => {
@@ -351,17 +438,10 @@ impl Situation<'_> {
             }
             Place::Delayed { segment, due_ms } => {
                 let Some(delay) = document::<Delay>(run) else { return Step::Nothing };
-                let key = keys.delay(*segment, forest_proto::time::Instant::from_ms(*due_ms), id);
+                let key = keys.delay(*segment, Instant::from_ms(*due_ms), id);
                 let txn = txn.modified(key.clone(), run.revision).delete(key);
-                let occasion = Occasion {
-                    run: id.clone(),
-                    scheduled_at: delay.scheduled_at,
-                    origin: delay.origin,
-                    missed_fires: 0,
-                    params: delay.params.clone(),
-                };
                 let job = self.job(id).and_then(|(_, job)| job.job()).unwrap_or_else(|| ghost(&delay));
-                return self.refuse(txn, &job, occasion, Outcome::Cancelled, why);
+                return self.refuse(txn, &job, occasion_of(&delay), Outcome::Cancelled, why);
             }
             Place::Pending { .. } => keys.pending(&run.group, id),
             Place::Queued { client, .. } => keys.snapshot(&run.group, client, id),
@@ -369,6 +449,23 @@ impl Situation<'_> {
         let Some(snapshot) = document::<Snapshot>(run) else { return Step::Nothing };
         let txn = txn.modified(key.clone(), run.revision).delete(key);
         self.end(txn, snapshot, Outcome::Cancelled, why).into()
+    }
+}
+
+/// Whether a planned run is still what its job plans.
+fn is_planned_by(delay: &Delay, job: &Job) -> bool {
+    job.is_enabled()
+        && matches!(job.trigger, Trigger::FixedDelay { .. })
+        && delay.planned_for == job.effective_after
+}
+
+fn occasion_of(delay: &Delay) -> Occasion {
+    Occasion {
+        run: delay.run.clone(),
+        scheduled_at: delay.scheduled_at,
+        origin: delay.origin,
+        missed_fires: 0,
+        params: delay.params.clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
     self, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot, Status,
 };
-use forest_proto::{GroupName, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
+use forest_proto::{GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
 
 use super::clients::{Client, Clients, Seat};
 use super::entry::Table;
@@ -51,6 +51,8 @@ pub(crate) struct Touched {
     /// Groups in which a place became free.
     pub(crate) groups: BTreeSet<GroupName>,
     pub(crate) requests: Vec<(Segment, RequestKey)>,
+    /// Jobs of a fixed delay that may have to plan their next run.
+    pub(crate) jobs: BTreeSet<JobId>,
 }
 
 pub(crate) struct View {
@@ -183,11 +185,13 @@ impl View {
         let (revision, listing) = (kv.mod_revision, self.listing);
         match key {
             Key::Job(id) => {
+                self.touch_chain(&id);
                 if let Err(reason) = self.jobs.put(&id, &kv.value, revision, listing) {
                     // What the job was before does not count any more.
                     self.jobs.remove(&id, revision);
                     return Err(reason);
                 }
+                self.touch_chain(&id);
             }
             Key::Cursor(segment) => {
                 self.check_segment(segment)?;
@@ -296,7 +300,27 @@ impl View {
         self.touch_freed(&run, &place);
         let (revision, created, listing) = (kv.mod_revision, kv.create_revision, self.listing);
         self.runs.put(&run, Run { group, place, revision, created, listing, value });
+        self.touch_chain_of(&run);
         Ok(())
+    }
+
+    /// A job of a fixed delay, and what it has planned, is looked at whenever something about it changes.
+    fn touch_chain(&mut self, job: &JobId) {
+        if self.jobs.get(job).is_some_and(|job| job.fixed_delay_ms.is_some()) {
+            self.touched.jobs.insert(job.clone());
+            let runs: Vec<_> = self.runs.of_job(job).cloned().collect();
+            runs.iter().for_each(|run| self.runs.mark(run));
+        }
+    }
+
+    /// The same, of the job whose run changed or went.
+    fn touch_chain_of(&mut self, run: &RunId) {
+        if self.jobs.has_chains()
+            && let Ok(job) = JobId::new(run.job())
+            && self.jobs.get(&job).is_some_and(|job| job.fixed_delay_ms.is_some())
+        {
+            self.touched.jobs.insert(job);
+        }
     }
 
     /// A run that leaves a client's hands makes room for one that waits.
@@ -346,7 +370,8 @@ impl View {
                 self.cancels.remove(&(run, (group, client)), revision);
             }
             Key::Delay { run, .. } => {
-                self.runs.remove(&run, revision, |at| matches!(at, Place::Delayed { .. }))
+                self.runs.remove(&run, revision, |at| matches!(at, Place::Delayed { .. }));
+                self.touch_chain_of(&run);
             }
             Key::Pending { run, .. } => {
                 self.runs.remove(&run, revision, |at| matches!(at, Place::Pending { .. }))
@@ -410,6 +435,7 @@ impl View {
                 self.touched.groups.insert(known.group.clone());
             }
             self.runs.remove(&run, deleted, |_| true);
+            self.touch_chain_of(&run);
         }
         if self.leader_listing != listing
             && self.leader.as_ref().is_some_and(|known| known.revision <= revision)

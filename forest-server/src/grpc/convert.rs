@@ -1,7 +1,7 @@
 //! Domain types as messages.
 
 use forest_proto::admin::v1 as api;
-use forest_proto::record::{Execution, Job, Origin, Outcome, Snapshot, encode};
+use forest_proto::record::{Execution, Job, Outcome, Snapshot, encode};
 use forest_proto::time::Instant;
 
 use crate::admin::{
@@ -160,12 +160,6 @@ impl From<RunSummary> for api::Run {
 }
 
 fn of_snapshot(s: Snapshot) -> api::Run {
-    let origin = match s.origin {
-        Origin::Schedule => "schedule",
-        Origin::Manual => "manual",
-        Origin::Retry => "retry",
-        Origin::Misfire => "misfire",
-    };
     api::Run {
         job_name: s.name,
         target: s.target.to_string(),
@@ -173,7 +167,7 @@ fn of_snapshot(s: Snapshot) -> api::Run {
         created_at: s.created_at.as_ms(),
         attempt: s.attempt,
         max_attempts: s.max_attempts,
-        origin: origin.into(),
+        origin: s.origin.as_str().into(),
         params: s.params,
         node: s.node,
         term: s.term,

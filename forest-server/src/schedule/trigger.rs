@@ -40,6 +40,15 @@ impl ScheduleError {
         }
     }
 
+    /// What is wrong with an interval that was not given as text.
+    #[must_use]
+    pub(crate) fn interval_reason(&self) -> String {
+        match self {
+            Self::Interval { reason } => reason.clone(),
+            other => other.reason(),
+        }
+    }
+
     /// What is wrong with the field, without its name.
     #[must_use]
     pub(crate) fn reason(&self) -> String {
@@ -58,6 +67,7 @@ pub(crate) struct Schedule {
 enum Trigger {
     Cron { calendar: Calendar, clock: WallClock },
     Every { period_ms: i64 },
+    Once { at_ms: i64 },
 }
 
 impl Schedule {
@@ -86,6 +96,19 @@ impl Schedule {
         Ok(Self { trigger: Trigger::Every { period_ms } })
     }
 
+    /// One fire.
+    pub(crate) fn once(at_ms: i64) -> Self {
+        Self { trigger: Trigger::Once { at_ms } }
+    }
+
+    /// The time from fire to fire, if it is always the same.
+    pub(crate) fn period_ms(&self) -> Option<i64> {
+        match self.trigger {
+            Trigger::Every { period_ms } => Some(period_ms),
+            Trigger::Cron { .. } | Trigger::Once { .. } => None,
+        }
+    }
+
     /// The first fire strictly after `after_ms`; `None`: never again.
     ///
     /// An interval fires at `anchor_ms` plus every whole multiple of its period, once, twice, ... but not
@@ -98,7 +121,21 @@ impl Schedule {
                 let periods = periods_until(after_ms, anchor_ms, *period_ms) + 1;
                 fire_of_period(periods, anchor_ms, *period_ms)
             }
+            Trigger::Once { at_ms } => (*at_ms > after_ms && *at_ms <= LAST_MS).then_some(*at_ms),
         }
+    }
+
+    /// The instant from which on the fires of `after_ms < fire <= until_ms` are the last `count` of them.
+    #[must_use]
+    pub(crate) fn start_of_last(&self, count: u64, after_ms: i64, until_ms: i64, anchor_ms: i64) -> i64 {
+        // The number of fires after an instant only falls as the instant moves on.
+        let (mut low, mut high) = (after_ms, until_ms);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (left, _) = self.count_between(middle, until_ms, anchor_ms, u64::MAX);
+            if left > count { low = middle + 1 } else { high = middle }
+        }
+        low + 1
     }
 
     /// The number of fires in `after_ms < fire <= until_ms`, counted up to `cap`, and the last of them all.
@@ -127,6 +164,10 @@ impl Schedule {
                 let count = to - periods_until(after_ms, anchor_ms, *period_ms);
                 let last = if count > 0 { fire_of_period(to, anchor_ms, *period_ms) } else { None };
                 (u64::try_from(count).unwrap_or(u64::MAX), last)
+            }
+            Trigger::Once { at_ms } => {
+                let fires = (after_ms + 1..=until_ms).contains(at_ms);
+                (u64::from(fires), fires.then_some(*at_ms))
             }
         };
         (count.min(cap), last)

@@ -19,7 +19,7 @@ mod settled;
 use std::time::Duration;
 
 use forest_etcd::{Change, Error, KeyValue, Outcome, SessionHandle, SharedClock, Store, Tasks, WatchStream};
-use forest_proto::{Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
+use forest_proto::{JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,8 @@ enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Run(RunId),
+    /// One of a fixed delay.
+    Job(JobId),
     Request((Segment, RequestKey)),
     Cancel((RunId, Seat)),
 }
@@ -287,7 +289,7 @@ impl Scheduler {
                 self.view.touched = Default::default();
             }
             Role::Leader(leading) => {
-                let mut duties = leading.drive(&mut self.view, &self.config, now, held);
+                let mut duties = leading.drive(&mut self.view, now, held);
                 let (term, unclear) = (leading.term_number(), std::mem::take(&mut duties.unclear));
                 if leading.takes_doubts(&self.view, now) {
                     self.stream.doubt();

@@ -3,7 +3,7 @@
 //! Owns the list of columns that are written and their widths. A text that is too long for its column is cut
 //! here, at the boundary of a character, so that length alone never makes a row impossible to store.
 
-use forest_proto::record::{Execution, MAX_PARAMS, MAX_RESULT, Origin, Outcome, Status};
+use forest_proto::record::{Execution, MAX_PARAMS, MAX_RESULT, Outcome, Status};
 
 use super::archive::Archived;
 use super::statement::Arg;
@@ -110,7 +110,7 @@ impl Row {
             or_zero(e.times),
             if on_time { Arg::text(result) } else { Arg::text("") },
             outcome_text(main_outcome),
-            Arg::text(origin_text(s.origin)),
+            Arg::text(s.origin.as_str()),
             Arg::Int(s.attempt.into()),
             Arg::Int(s.max_attempts.into()),
             Arg::instant(s.scheduled_at),
@@ -170,15 +170,6 @@ pub(super) const COLUMNS: [&str; 35] = [
     "late_finished_at",
     "progress",
 ];
-
-pub(super) fn origin_text(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Schedule => "schedule",
-        Origin::Manual => "manual",
-        Origin::Retry => "retry",
-        Origin::Misfire => "misfire",
-    }
-}
 
 fn chars(text: &str, max: usize) -> Arg<'_> {
     Arg::text(cut_chars(text, max))

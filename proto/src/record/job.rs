@@ -83,13 +83,14 @@ pub struct Job {
     /// What a fire in a fold of the zone does.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dst_fold: DstFold,
-    /// No fire before this instant.
+    /// No fire before this instant. An interval begins at just this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub starts_at: Option<Instant>,
     /// No fire after this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Instant>,
-    /// Fires are spread over this many milliseconds, each job by an amount of its own. Default 0.
+    /// Fires are spread over this many milliseconds: those of a job are late by one amount, which depends on its id
+    /// alone. Default 0, at most an hour.
     #[serde(default, skip_serializing_if = "is_default")]
     pub jitter_ms: u64,
     /// Names of calendars whose days are left out or put in.
@@ -101,13 +102,13 @@ pub struct Job {
     /// How many milliseconds late a fire may be before it counts as missed. Default: the server's, 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misfire_threshold_ms: Option<u64>,
-    /// How many late fires `fire_all` runs at most.
+    /// How many late fires `fire_all` runs at most; those before are skipped, and that is recorded. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub misfire_cap: Option<u32>,
     /// What becomes of a fire while an earlier run is alive.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
-    /// How many fires `queue_all` keeps at most.
+    /// How many fires `queue_all` keeps at most; more are skipped, and that is recorded. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_limit: Option<u32>,
     /// Which of the able clients gets a run.
@@ -174,6 +175,11 @@ impl Job {
         "start_deadline_ms", "priority", "max_in_flight", "after", "pause_reason", "effective_after",
         "created_at", "updated_at",
     ];
+
+    /// How many missed fires `fire_all` runs where a job does not say.
+    pub const MISFIRE_CAP: u32 = 100;
+    /// How many fires `queue_all` keeps where a job does not say.
+    pub const QUEUE_LIMIT: u32 = 100;
 
     /// A disabled job with every default.
     #[must_use]

@@ -79,6 +79,10 @@ pub struct Delay {
     /// Parameters in place of the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<String>,
+    /// Of the next run of a fixed delay: the `effective_after` of the job it was planned for. If the job has another
+    /// one by now, the plan is void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_for: Option<Instant>,
 }
 
 /// What an administrator asks for.

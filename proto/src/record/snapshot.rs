@@ -20,8 +20,27 @@ pub enum Origin {
     Manual,
     /// An earlier attempt failed or was lost.
     Retry,
-    /// Fires were missed and the job runs once for all of them.
+    /// Fires were missed and the job makes up for them.
     Misfire,
+    /// The end of another job's run.
+    Dependency,
+    /// Somebody asked for the fires of a time that is over.
+    Backfill,
+}
+
+impl Origin {
+    /// Its name, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Manual => "manual",
+            Self::Retry => "retry",
+            Self::Misfire => "misfire",
+            Self::Dependency => "dependency",
+            Self::Backfill => "backfill",
+        }
+    }
 }
 
 /// One run that a client is given.
@@ -83,6 +102,9 @@ pub struct Snapshot {
     /// After this instant it is not worth starting any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_deadline: Option<Instant>,
+    /// Whether it has to wait, parked, for earlier runs of its job to end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waits: bool,
     /// How many missed fires it stands for, beside its own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub missed_fires: u64,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use forest_etcd::{Error, KeyValue, Outcome};
 use forest_proto::Segment;
 
-use super::{AFTER_ERROR, Duties, Leading, Subject};
+use super::{AFTER_ERROR, Duties, Leading};
 use crate::core::compose::Composer;
 use crate::core::dispatch::{self, Batch};
 use crate::core::view::{Now, View};
@@ -72,13 +72,13 @@ impl Leading {
         if self.requesting.contains_key(&segment) {
             return true;
         }
-        let waiting = self.deferred.iter().any(|subject| is_of(subject, segment));
+        let waiting = self.deferred.iter().any(|(of, _)| *of == segment);
         if !waiting || self.gave_way.remove(&segment) {
             return false;
         }
         self.gave_way.insert(segment);
-        let theirs: Vec<_> = self.deferred.extract_if(.., |subject| is_of(subject, segment)).collect();
-        self.requests.extend(theirs);
+        let theirs: Vec<_> = self.deferred.extract_if(.., |(of, _)| *of == segment).collect();
+        self.requests.extend(theirs.into_iter().map(|(_, subject)| subject));
         true
     }
 
@@ -100,6 +100,7 @@ impl Leading {
         let segment = batch.segment;
         self.lanes[segment.index()] = match result {
             Ok(Outcome::Applied { revision }) => {
+                self.acknowledged(revision, now);
                 if view.revision() < revision {
                     view.jobs.set_cursor(segment, &batch.cursor, revision);
                     for (id, mut run) in batch.created {
@@ -154,10 +155,6 @@ impl Leading {
             Err(_) => Lane::Unclear { until: now.boot + AFTER_ERROR },
         };
     }
-}
-
-fn is_of(subject: &Subject, segment: Segment) -> bool {
-    matches!(subject, Subject::Request((of, _)) if *of == segment)
 }
 
 /// What was found in place of what was expected will come to the view.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forest_etcd::{Error, KeyValue, Outcome};
 use forest_proto::record::{Execution, Overlap, RequestKind, decode};
-use forest_proto::{GroupName, RunId, Segment};
+use forest_proto::{GroupName, JobId, RunId, Segment};
 
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
 use crate::core::clients::Seat;
@@ -26,7 +26,7 @@ const STEP_AGAIN: Duration = Duration::from_millis(50);
 /// A step that was refused so often needs more than time.
 const REFUSALS: u32 = 5;
 /// Everything is looked at again this often, changed or not.
-const SCAN_EVERY: Duration = Duration::from_secs(30);
+pub(super) const SCAN_EVERY: Duration = Duration::from_secs(30);
 
 impl Leading {
     pub(super) fn let_go_of_awaited(&mut self, view: &mut View) {
@@ -45,18 +45,14 @@ impl Leading {
             self.router.release(&seat);
         }
         self.busy.remove(&subject);
-        if let Subject::Request((segment, _)) = &subject
-            && self.requesting.get(segment) == Some(&subject)
-        {
-            self.requesting.remove(segment);
-        }
+        self.requesting.retain(|_, requesting| *requesting != subject);
         self.mark(view, subject);
     }
 
     fn mark(&mut self, view: &mut View, subject: Subject) {
         match subject {
             Subject::Run(run) => view.runs.mark(&run),
-            Subject::Request(_) | Subject::Cancel(_) => {
+            Subject::Job(_) | Subject::Request(_) | Subject::Cancel(_) => {
                 self.requests.insert(subject);
             }
         }
@@ -73,13 +69,17 @@ impl Leading {
                 mark_queued(view, &seat);
             }
         }
+        // Of what came and vanished in the meantime, only the end counts.
         for seat in touched.seats {
-            self.gone.remove(&seat);
+            if view.clients.get(&seat).is_some() {
+                self.gone.remove(&seat);
+            }
             mark_queued(view, &seat);
             groups.insert(seat.0);
         }
         groups.iter().for_each(|group| self.mark_parked(view, group));
         self.requests.extend(touched.requests.into_iter().map(Subject::Request));
+        self.requests.extend(touched.jobs.into_iter().map(Subject::Job));
     }
 
     pub(super) fn take_timers(&mut self, view: &mut View, now: Now) {
@@ -111,10 +111,21 @@ impl Leading {
         }
         if self.next_scan <= now.boot {
             self.next_scan = now.boot + SCAN_EVERY;
+            self.miss_clients(view, now);
             view.runs.mark_all();
             self.requests.extend(view.requests.iter().map(|(id, _)| Subject::Request(id.clone())));
+            self.requests.extend(view.jobs.chains().cloned().map(Subject::Job));
             self.requests.extend(view.cancels.iter().map(|(id, ())| Subject::Cancel(id.clone())));
         }
+    }
+
+    /// Nobody knows since when a client has been gone that is missing: its time begins now.
+    pub(super) fn miss_clients(&mut self, view: &View, now: Now) {
+        let stopped = now.boot + CLIENT_TTL + self.lost_grace;
+        let missing = view.runs.loads().map(|(seat, _)| seat).filter(|seat| view.clients.get(seat).is_none());
+        missing.for_each(|seat| {
+            self.gone.entry(seat.clone()).or_insert(stopped);
+        });
     }
 
     /// Looks at marked runs and open requests until the lanes are full.
@@ -128,8 +139,8 @@ impl Leading {
                 if self.busy.contains(&subject) {
                     continue;
                 }
-                if moves_cursor(view, &subject).is_some_and(|segment| !self.may_request(segment)) {
-                    self.deferred.insert(subject);
+                if let Some(segment) = moves_cursor(view, &subject).filter(|of| !self.may_request(*of)) {
+                    self.deferred.insert((segment, subject));
                     continue;
                 }
                 match self.look(view, &subject, now) {
@@ -170,6 +181,7 @@ impl Leading {
         let situation = Situation { view, composer, gone: &self.gone, boot: now.boot };
         match subject {
             Subject::Run(run) => situation.of_run(&mut self.router, run),
+            Subject::Job(job) => situation.of_job(job),
             Subject::Request(request) => situation.of_request(&mut self.router, request),
             Subject::Cancel(cancel) => situation.of_cancel(cancel),
         }
@@ -187,6 +199,7 @@ impl Leading {
             match result {
                 Ok(Outcome::Applied { revision }) => {
                     self.refusals.remove(&subject);
+                    self.acknowledged(revision, now);
                     self.chain_parked(view, &subject);
                     self.awaited.insert((revision, subject), promised);
                 }
@@ -273,12 +286,20 @@ fn pause_after(subject: &Subject, result: Result<Outcome, Error>) -> Duration {
     }
 }
 
-/// The segment whose cursor a request moves: that for a run of a job whose runs must not overlap.
+/// The segment whose cursor a step writes: one that creates the first attempt of a run of a job whose runs must not
+/// overlap, or plans one.
 fn moves_cursor(view: &View, subject: &Subject) -> Option<Segment> {
-    let Subject::Request(id) = subject else { return None };
-    let request = view.requests.get(id).filter(|request| request.kind == RequestKind::Run)?;
-    let exclusive = view.jobs.get(&request.job).is_some_and(|job| job.overlap != Overlap::Allow);
-    exclusive.then(|| view.jobs.segment_of(&request.job))
+    let job = match subject {
+        Subject::Cancel(_) => return None,
+        Subject::Job(job) => return Some(view.jobs.segment_of(job)),
+        Subject::Request(id) => {
+            view.requests.get(id).filter(|request| request.kind == RequestKind::Run)?.job.clone()
+        }
+        Subject::Run(run) if view.runs.is_planned(run) => JobId::new(run.job()).ok()?,
+        Subject::Run(_) => return None,
+    };
+    let exclusive = view.jobs.get(&job).is_some_and(|job| job.overlap != Overlap::Allow);
+    exclusive.then(|| view.jobs.segment_of(&job))
 }
 
 fn mark_queued(view: &mut View, seat: &Seat) {

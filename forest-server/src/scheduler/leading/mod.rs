@@ -10,6 +10,8 @@
 
 mod lanes;
 mod looks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -46,7 +48,7 @@ pub(super) struct Leading {
     /// Segments with a request in flight that moves the cursor, which their lane must not do beside it.
     requesting: BTreeMap<Segment, Subject>,
     /// Such requests that wait for their lane.
-    deferred: BTreeSet<Subject>,
+    deferred: BTreeSet<(Segment, Subject)>,
     /// Lanes that gave way to a request: the next turn is theirs.
     gave_way: BTreeSet<Segment>,
     lost_grace: Duration,
@@ -66,6 +68,8 @@ pub(super) struct Leading {
     again: BTreeSet<(Duration, Subject)>,
     /// How often a step was refused since it last was not.
     refusals: BTreeMap<Subject, u32>,
+    /// The last revision that etcd acknowledged before the view had it, and since when that is so.
+    ahead: Option<(i64, Duration)>,
     /// Whether steps are refused so often that something must be missing in the view.
     doubts_steps: bool,
     next_scan: Duration,
@@ -104,6 +108,7 @@ impl Leading {
             awaited: BTreeMap::new(),
             again: BTreeSet::new(),
             refusals: BTreeMap::new(),
+            ahead: None,
             doubts_steps: false,
             next_scan: now.boot,
         }
@@ -118,7 +123,14 @@ impl Leading {
         // A watch that fell silent is noticed only after a while, and until then nobody would dispatch.
         let kept_waiting = !self.ready && now.boot >= self.since + VIEW_PATIENCE;
         let lacking = !self.ready && self.roll.is_lacking();
-        std::mem::take(&mut self.doubts_steps) | kept_waiting | lacking | view.jobs.is_doubted()
+        self.ahead = self.ahead.filter(|(revision, _)| *revision > view.revision());
+        let silent = self.ahead.is_some_and(|(_, since)| now.boot >= since + VIEW_PATIENCE);
+        std::mem::take(&mut self.doubts_steps) | kept_waiting | lacking | silent | view.jobs.is_doubted()
+    }
+
+    /// etcd has written something of ours at this revision: the view must show it soon.
+    pub(super) fn acknowledged(&mut self, revision: i64, now: Now) {
+        self.ahead.get_or_insert((revision, now.boot));
     }
 
     /// Sees a change before the view does.
@@ -137,13 +149,7 @@ impl Leading {
     }
 
     /// Decides all that can be decided now.
-    pub(super) fn drive(
-        &mut self,
-        view: &mut View,
-        config: &SchedulerConfig,
-        now: Now,
-        held: bool,
-    ) -> Duties {
+    pub(super) fn drive(&mut self, view: &mut View, now: Now, held: bool) -> Duties {
         let mut duties = Duties::default();
         if !self.ready {
             // No run of an earlier term can come after this revision.
@@ -152,7 +158,7 @@ impl Leading {
                 return duties;
             }
             self.roll = RollCall::default();
-            self.take_over(view, config, now);
+            self.take_over(view, now);
         }
         self.settled.let_go(view.revision());
         self.let_go_of_awaited(view);
@@ -165,13 +171,11 @@ impl Leading {
         duties
     }
 
-    /// Whatever happened before this term is looked at once. Nobody knows since when a client has been gone
-    /// that was gone before: the wait starts again.
-    fn take_over(&mut self, view: &View, config: &SchedulerConfig, now: Now) {
+    /// Whatever happened before this term is looked at once.
+    fn take_over(&mut self, view: &View, now: Now) {
         self.ready = true;
         self.next_scan = now.boot;
-        let gone = view.runs.loads().map(|(seat, _)| seat).filter(|seat| view.clients.get(seat).is_none());
-        self.gone = gone.map(|seat| (seat.clone(), now.boot + CLIENT_TTL + config.lost_grace)).collect();
+        self.miss_clients(view, now);
         tracing::info!(
             term = self.term.number(),
             jobs = view.jobs.len(),

@@ -39,6 +39,7 @@ pub(super) fn execution(n: usize, outcome: Option<Outcome>, result: &str) -> Exe
         origin: Origin::Manual,
         job_version: 4,
         start_deadline: None,
+        waits: false,
         missed_fires: 2,
         node: "node-1".into(),
         term: 77,

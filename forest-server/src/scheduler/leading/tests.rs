@@ -1,0 +1,109 @@
+//! What the leader keeps in mind beside the view.
+
+use std::time::Duration;
+
+use forest_etcd::{Change, KeyValue};
+use forest_proto::record::{ClientRecord, Execution, Job, encode};
+use forest_proto::time::Instant;
+use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RunId, SegmentCount, TargetName};
+use jiff::tz::TimeZone;
+
+use super::looks::SCAN_EVERY;
+use super::*;
+use crate::core::compose::{Composer, Occasion};
+
+const TERM: i64 = 10;
+
+fn config() -> SchedulerConfig {
+    let defaults = Defaults {
+        misfire_threshold_ms: 10_000,
+        start_deadline_ms: 3_600_000,
+        zone_name: "UTC".into(),
+        zone: TimeZone::UTC,
+    };
+    SchedulerConfig {
+        node: NodeId::new("node-1").expect("valid"),
+        keys: Keyspace::default(),
+        segments: SegmentCount::DEFAULT,
+        lease_ttl: Duration::from_secs(5),
+        lost_grace: Duration::from_secs(3),
+        defaults,
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    let boot = Duration::from_secs(seconds);
+    Now { wall_ms: 1_800_000_000_000 + i64::try_from(seconds).expect("small") * 1_000, boot }
+}
+
+fn put(key: String, value: Vec<u8>, revision: i64) -> Change {
+    Change::Put(KeyValue {
+        key,
+        value,
+        create_revision: revision,
+        mod_revision: revision,
+        version: 1,
+        lease: 0,
+    })
+}
+
+/// A leader, and the changes after which a client runs something.
+fn running(config: &SchedulerConfig) -> (Leading, View, Seat) {
+    let term = Term::new(TERM, config.node.clone(), &config.keys);
+    let composer = Composer { term: &term, defaults: &config.defaults, now_ms: at(0).wall_ms };
+    let seat = (GroupName::new("trade").expect("valid"), ClientId::new("c-1").expect("valid"));
+    let target = TargetName::new("bill").expect("valid");
+    let job = Job::new(JobId::new("1").expect("valid"), "a", seat.0.clone(), target);
+    let run = RunId::scheduled(&job.id, Instant::from_ms(at(0).wall_ms), 1);
+    let snapshot = composer.snapshot(&job, Occasion::fire(run.clone(), None));
+    let execution = Execution::claimed(snapshot, composer.now());
+    let mut view = View::new(config.keys.clone(), config.segments, String::new());
+    view.apply(Change::ListStarted, at(0));
+    view.apply(Change::ListEnded { revision: TERM }, at(0));
+    view.apply(put(config.keys.job(&job.id), encode(&job), 11), at(0));
+    view.apply(put(config.keys.execution(&seat.0, Some(&seat.1), &run), encode(&execution), 12), at(0));
+    (Leading::new(term, 1, config, at(0)), view, seat)
+}
+
+fn registered(config: &SchedulerConfig, seat: &Seat, revision: i64) -> Change {
+    let record = ClientRecord::read(seat.1.as_str().as_bytes()).expect("a bare name is a registration");
+    put(config.keys.client(&seat.0, &seat.1), encode(&record), revision)
+}
+
+#[test]
+fn a_client_that_changed_and_vanished_at_once_is_missed() {
+    let config = config();
+    let (mut leading, mut view, seat) = running(&config);
+    view.apply(registered(&config, &seat, 13), at(0));
+    leading.drive(&mut view, at(1), true);
+    assert!(leading.gone.is_empty(), "it is there");
+    let gone = Change::Deleted { key: config.keys.client(&seat.0, &seat.1), revision: 15 };
+    view.apply(registered(&config, &seat, 14), at(2));
+    view.apply(gone, at(2));
+    leading.drive(&mut view, at(2), true);
+    let stopped = leading.gone.get(&seat).copied();
+    assert_eq!(stopped, Some(at(2).boot + CLIENT_TTL + config.lost_grace));
+}
+
+#[test]
+fn a_client_that_was_never_seen_is_missed_and_one_that_returns_is_not() {
+    let config = config();
+    let (mut leading, mut view, seat) = running(&config);
+    leading.drive(&mut view, at(1), true);
+    assert!(leading.gone.contains_key(&seat));
+    view.apply(registered(&config, &seat, 13), at(2));
+    leading.drive(&mut view, at(2), true);
+    assert!(leading.gone.is_empty());
+}
+
+#[test]
+fn the_slow_scan_misses_clients_too() {
+    let config = config();
+    let (mut leading, mut view, seat) = running(&config);
+    leading.drive(&mut view, at(1), true);
+    leading.gone.clear();
+    leading.drive(&mut view, at(2), true);
+    assert!(leading.gone.is_empty());
+    leading.drive(&mut view, Now { boot: at(1).boot + SCAN_EVERY, ..at(40) }, true);
+    assert!(leading.gone.contains_key(&seat));
+}
