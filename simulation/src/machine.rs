@@ -117,6 +117,12 @@ impl Machine {
         }
     }
 
+    /// Whether its process was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.shutdown.is_cancelled())
+    }
+
     pub fn freeze(&self) {
         if let Some(running) = &self.running {
             running.process.freeze();

@@ -292,6 +292,10 @@ impl World {
         for machine in &mut self.machines {
             machine.clock.set_off(plan.clocks_off_ms[machine.id]);
             machine.thaw();
+            // What should have stopped long ago would do so now, and nobody would start it again.
+            if machine.is_stopping() {
+                machine.kill();
+            }
             machine.start(&self.site);
         }
     }
