@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forest_etcd::Change;
 use forest_proto::record::{
-    ClientRecord, Cursor, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, decode,
+    ClientRecord, Cursor, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, Trigger, decode,
 };
 use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
 
@@ -68,6 +68,17 @@ fn is_settled(doc: &Doc) -> bool {
     matches!(doc, Doc::Execution(execution, _) if execution.decided)
 }
 
+/// Parked until earlier runs of its job have ended.
+fn waits(doc: &Doc) -> bool {
+    matches!(doc, Doc::Given(snapshot, None) if snapshot.waits)
+}
+
+/// What is planned for later has not begun; a further attempt has.
+fn is_in_the_way(run: &RunId, doc: &Doc) -> bool {
+    let is_planned = matches!(doc, Doc::Delay) && run.attempt() == 1;
+    !is_settled(doc) && !waits(doc) && !is_planned
+}
+
 impl Audit {
     pub(super) fn new(keys: Keyspace, segments: SegmentCount) -> Self {
         Self {
@@ -125,7 +136,11 @@ impl Audit {
                 self.breaks(Promise::OnePlace, format!("{run}: {:?}", after.keys()));
             }
             match (before.values().next(), after.values().next()) {
-                (None, Some(doc)) => decisions.extend(self.begins(run, doc, &touched)),
+                (None, Some(doc)) => decisions.extend(self.begins(run, doc, &touched, now_ms)),
+                // What was only planned may be planned anew.
+                (Some(Doc::Delay), None) if run.attempt() == 1 => {
+                    self.created.remove(run);
+                }
                 (Some(before), None) if !is_settled(before) => {
                     self.breaks(Promise::NoneVanishes, run.as_str());
                 }
@@ -171,11 +186,21 @@ impl Audit {
     }
 
     /// A run that was not there before; says what it decides, if it is about a fire.
-    fn begins(&mut self, run: &RunId, doc: &Doc, touched: &BTreeMap<RunId, Docs>) -> Option<Decision> {
+    fn begins(
+        &mut self,
+        run: &RunId,
+        doc: &Doc,
+        touched: &BTreeMap<RunId, Docs>,
+        now_ms: i64,
+    ) -> Option<Decision> {
         if !self.created.insert(run.clone()) {
             self.breaks(Promise::CreatedOnce, run.as_str());
         }
         let (snapshot, skipped) = match doc {
+            Doc::Delay if run.attempt() == 1 => {
+                self.is_planned(run, now_ms);
+                return None;
+            }
             Doc::Delay => {
                 let before = run.with_attempt(run.attempt().saturating_sub(1));
                 let failed = self.ended.get(&before).and_then(|ended| ended.outcome);
@@ -190,6 +215,9 @@ impl Audit {
             }
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot);
+                if !waits(doc) {
+                    self.is_alone(run, snapshot);
+                }
                 (snapshot.as_ref(), None)
             }
             Doc::Execution(execution, _) => {
@@ -209,22 +237,57 @@ impl Audit {
         })
     }
 
+    /// The next run of a fixed delay: after the end of the one before.
+    fn is_planned(&mut self, run: &RunId, now_ms: i64) {
+        let Some(job) = self.tally.get(&JobId::new(run.job()).unwrap()) else {
+            return self.breaks(Promise::NoOldVersion, format!("{run} of no job"));
+        };
+        let Trigger::FixedDelay { every_ms } = job.trigger else {
+            return self.breaks(Promise::EachFireDecided, format!("{run} is no fixed delay"));
+        };
+        let early = run.at().as_ms() < now_ms.saturating_add_unsigned(every_ms);
+        let enabled = job.is_enabled();
+        let mut others = self.runs.get(run.job()).into_iter().flatten();
+        let other = others.find(|(other, docs)| *other != run && !docs.values().all(is_settled));
+        if let Some((other, _)) = other {
+            let what = format!("{run} is planned beside {other}");
+            self.breaks(Promise::NoOverlap, what);
+        }
+        if early || !enabled {
+            self.breaks(Promise::EachFireDecided, format!("{run} at {now_ms}"));
+        }
+    }
+
     /// A run that is to be executed from now on.
     fn is_given(&mut self, run: &RunId, snapshot: &Snapshot) {
         self.is_of_this_term(run, snapshot);
         let job = self.tally.get(&snapshot.job_id);
         let current = job
             .is_some_and(|job| job.version == snapshot.job_version && (job.is_enabled() || run.is_manual()));
-        let exclusive = job.is_some_and(|job| job.overlap == Overlap::Forbid);
-        let others = self.runs.get(run.job()).into_iter().flatten();
-        let alive = |docs: &Docs| docs.values().any(|doc| !is_settled(doc));
-        let other =
-            others.filter(|(other, docs)| *other != run && alive(docs)).map(|(other, _)| other).next();
-        if let Some(other) = other.filter(|_| exclusive).cloned() {
-            self.breaks(Promise::NoOverlap, format!("{run} beside {other}"));
-        }
         if !current {
             self.breaks(Promise::NoOldVersion, format!("{run} of version {}", snapshot.job_version));
+        }
+    }
+
+    /// A run that does not wait for others, or not any more.
+    fn is_alone(&mut self, run: &RunId, snapshot: &Snapshot) {
+        let job = self.tally.get(&snapshot.job_id);
+        if job.is_none_or(|job| job.overlap == Overlap::Allow) {
+            return;
+        }
+        let others = self.runs.get(run.job()).into_iter().flatten();
+        let in_the_way = |(other, docs): &(&RunId, &Docs)| {
+            *other != run && docs.values().any(|doc| is_in_the_way(other, doc))
+        };
+        if let Some((other, _)) = others.clone().find(in_the_way) {
+            let what = format!("{run} beside {other}");
+            return self.breaks(Promise::NoOverlap, what);
+        }
+        let before = |(other, docs): &(&RunId, &Docs)| *other < run && docs.values().any(waits);
+        // A further attempt waits for nobody: its run has begun.
+        if let Some((other, _)) = others.into_iter().filter(|_| run.attempt() == 1).find(before) {
+            let what = format!("{run} before {other}, which waited already");
+            self.breaks(Promise::NoOverlap, what);
         }
     }
 
@@ -237,7 +300,13 @@ impl Audit {
 
     fn goes_on(&mut self, run: &RunId, before: &Doc, after: &Doc) {
         match (before, after) {
-            (Doc::Delay, Doc::Given(snapshot, _)) => self.is_given(run, snapshot),
+            (Doc::Delay, Doc::Given(snapshot, _)) => {
+                self.is_given(run, snapshot);
+                if !waits(after) {
+                    self.is_alone(run, snapshot);
+                }
+            }
+            (Doc::Given(..), Doc::Given(snapshot, Some(_))) if waits(before) => self.is_alone(run, snapshot),
             (Doc::Given(snapshot, Some(from)), Doc::Given(_, to))
                 if Some(from) != to.as_ref() && self.would_start(from, &snapshot.target) =>
             {

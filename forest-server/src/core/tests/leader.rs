@@ -197,6 +197,13 @@ impl Leader {
                     commits += self.commit(world, &planned);
                 }
             }
+            for job in self.view.jobs.chains().cloned().collect::<Vec<_>>() {
+                let (composer, boot) = (Self::composer(&self.term, world), world.boot);
+                let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
+                if let Step::Commit(planned) = situation.of_job(&job) {
+                    commits += self.commit(world, &planned);
+                }
+            }
             self.view.runs.mark_all();
             while let Some(run) = self.view.runs.next_marked() {
                 if let Some(planned) = self.plan(world, &run) {

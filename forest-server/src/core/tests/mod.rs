@@ -21,9 +21,11 @@ mod misfire;
 mod originals;
 mod overlap;
 mod parked;
+mod queues;
 mod roll;
 mod routing;
 mod tally;
+mod triggers;
 mod view;
 mod world;
 

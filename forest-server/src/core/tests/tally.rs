@@ -4,11 +4,13 @@
 //! revision: by a run, by a record, or by one of these that says for how many others it stands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Outcome, Sweep, decode};
+use forest_proto::record::{Cursor, Job, Outcome, Sweep, Trigger, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::audit::Promise;
+use crate::core::timing::Timing;
 use crate::schedule::{Schedule, normalise_original};
 
 /// What became of a fire, or of several of one job.
@@ -35,7 +37,8 @@ pub(super) struct Tally {
 
 struct Known {
     job: Job,
-    schedule: Schedule,
+    /// `None`: the clock does not fire it.
+    timing: Option<Timing>,
     /// The first fire that is not decided.
     next: Option<i64>,
 }
@@ -59,20 +62,18 @@ fn position(cursor: &Cursor) -> impl PartialOrd + std::fmt::Debug + use<> {
 
 impl Known {
     fn plan(&mut self, after: &Cursor) {
-        let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
         let decided = decided(after, self.job.id.as_str());
-        let first = || self.schedule.next_after(decided.max(anchor), anchor);
-        self.next = self.job.is_enabled().then(first).flatten();
+        self.next =
+            self.timing.as_ref().filter(|_| self.job.is_enabled()).and_then(|t| t.next_after(decided));
     }
 
     /// The fires up to a cursor, which are then behind.
     fn take(&mut self, until: &Cursor) -> Vec<i64> {
-        let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
         let last = decided(until, self.job.id.as_str());
         let mut fires = Vec::new();
         while let Some(at) = self.next.filter(|at| *at <= last) {
             fires.push(at);
-            self.next = self.schedule.next_after(at, anchor);
+            self.next = self.timing.as_ref().and_then(|timing| timing.next_after(at));
         }
         fires
     }
@@ -93,12 +94,17 @@ impl Tally {
         let Some(job) = document.and_then(|document| decode::<Job>(document).ok()) else { return };
         let cron =
             if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
-        let Ok(schedule) =
-            cron.and_then(|cron| Schedule::compile(&cron, &job.time_zone, job.dst_gap, job.dst_fold))
-        else {
-            return;
+        let schedule = match job.trigger {
+            Trigger::Cron => cron
+                .and_then(|cron| Schedule::compile(&cron, &job.time_zone, job.dst_gap, job.dst_fold))
+                .map(Some),
+            Trigger::FixedRate { every_ms } => Schedule::every(every_ms).map(Some),
+            Trigger::Once { at } => Ok(Some(Schedule::once(at.as_ms()))),
+            Trigger::FixedDelay { .. } | Trigger::Manual => Ok(None),
         };
-        let mut known = Known { job, schedule, next: None };
+        let Ok(schedule) = schedule else { return };
+        let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
+        let mut known = Known { job, timing, next: None };
         if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
             known.plan(cursor);
         }
