@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forest_etcd::Process;
 use forest_proto::admin::v1 as api;
+use forest_proto::record::{Misfire, Overlap};
 use forest_proto::{Key, Keyspace, RunId};
 use serde_json::json;
 use tonic::Status;
@@ -13,6 +14,9 @@ use crate::etcd::Cluster;
 use crate::machine::{Api, Work};
 use crate::plan::{Act, GROUPS, JobSpec};
 use crate::record::Record;
+
+/// Runs of a job that may wait for earlier ones.
+pub const QUEUE_LIMIT: u32 = 2;
 
 /// Nobody waits longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,13 +47,17 @@ fn document(number: usize, spec: &JobSpec) -> String {
 
 fn patch(spec: &JobSpec) -> serde_json::Value {
     let work = Work { takes_ms: spec.takes_ms, fails: spec.fails, listens: spec.listens };
+    let (cron, trigger) = spec.fires.fields();
     let mut patch = json!({
         "group": spec.group,
         "target": "work",
-        "cron": spec.fires.to_string(),
+        "cron": cron,
+        "trigger": trigger,
         "params": serde_json::to_string(&work).unwrap_or_default(),
-        "overlap": if spec.forbid_overlap { "forbid" } else { "allow" },
-        "misfire": if spec.fire_once { "fire_once" } else { "skip" },
+        "overlap": spec.overlap,
+        "queue_limit": (spec.overlap == Overlap::QueueAll).then_some(QUEUE_LIMIT),
+        "misfire": spec.misfire,
+        "misfire_cap": (spec.misfire == Misfire::FireAll).then_some(3),
         "max_attempts": spec.max_attempts,
         "retry_delays_ms": [spec.retry_delay_ms],
         "on_lost": if spec.retry_lost { "retry" } else { "fail" },

@@ -3,10 +3,10 @@
 //! A plan is plain data, worked out before anything runs. So a failing one can be run again with parts of it left
 //! out, until only what matters is left.
 
-use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
+use forest_proto::record::{Misfire, Overlap, Trigger};
 
 use crate::network::{Peer, Trouble};
 
@@ -167,8 +167,8 @@ pub enum Act {
 pub struct JobSpec {
     pub group: &'static str,
     pub fires: Fires,
-    pub forbid_overlap: bool,
-    pub fire_once: bool,
+    pub overlap: Overlap,
+    pub misfire: Misfire,
     pub max_attempts: u32,
     pub retry_delay_ms: u64,
     pub retry_lost: bool,
@@ -186,13 +186,22 @@ pub enum Fires {
     Seconds(u32),
     /// `@every`.
     Every(u32),
+    /// The same as a trigger of its own.
+    Rate(u32),
+    /// So many seconds after the end of the run before.
+    Delay(u32),
 }
 
-impl fmt::Display for Fires {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Fires {
+    /// The fields of a job that say so.
+    #[must_use]
+    pub fn fields(self) -> (String, Trigger) {
+        let ms = |seconds: u32| u64::from(seconds) * 1_000;
         match self {
-            Self::Seconds(step) => write!(f, "*/{step} * * * * *"),
-            Self::Every(seconds) => write!(f, "@every {seconds}s"),
+            Self::Seconds(step) => (format!("*/{step} * * * * *"), Trigger::Cron),
+            Self::Every(seconds) => (format!("@every {seconds}s"), Trigger::Cron),
+            Self::Rate(seconds) => (String::new(), Trigger::FixedRate { every_ms: ms(seconds) }),
+            Self::Delay(seconds) => (String::new(), Trigger::FixedDelay { every_ms: ms(seconds) }),
         }
     }
 }
@@ -314,8 +323,12 @@ impl JobSpec {
         // More work than workers would pile up, and then nothing drains.
         let period = match spec.fires {
             Fires::Seconds(seconds) | Fires::Every(seconds) => u64::from(seconds) * 1_000,
+            Fires::Rate(seconds) | Fires::Delay(seconds) => u64::from(seconds) * 1_000,
         };
-        spec.forbid_overlap |= spec.takes_ms * u64::from(spec.max_attempts) > period;
+        let too_much = spec.takes_ms * u64::from(spec.max_attempts) > period;
+        if too_much && matches!(spec.overlap, Overlap::Allow | Overlap::QueueAll) {
+            spec.overlap = Overlap::Forbid;
+        }
         // Otherwise there is no attempt to retry with.
         spec.retry_lost &= spec.max_attempts > 1;
         spec
@@ -325,12 +338,22 @@ impl JobSpec {
         let pick = |random: &mut Rng, from: &[u32]| from[random.usize(..from.len())];
         Self {
             group: if random.u8(..10) == 0 { GROUPS[2] } else { GROUPS[random.usize(..2)] },
-            fires: match random.bool() {
-                true => Fires::Seconds(pick(random, &[1, 2, 3, 5, 7, 10, 15])),
-                false => Fires::Every(pick(random, &[1, 2, 3, 4, 7, 11])),
+            fires: match random.u8(..8) {
+                0..=2 => Fires::Seconds(pick(random, &[1, 2, 3, 5, 7, 10, 15])),
+                3..=5 => Fires::Every(pick(random, &[1, 2, 3, 4, 7, 11])),
+                6 => Fires::Rate(pick(random, &[1, 2, 5])),
+                _ => Fires::Delay(pick(random, &[1, 2, 5])),
             },
-            forbid_overlap: random.bool(),
-            fire_once: random.bool(),
+            overlap: [
+                Overlap::Forbid,
+                Overlap::Forbid,
+                Overlap::Allow,
+                Overlap::Allow,
+                Overlap::QueueOne,
+                Overlap::QueueAll,
+                Overlap::CancelRunning,
+            ][random.usize(..7)],
+            misfire: [Misfire::Skip, Misfire::FireOnce, Misfire::FireAll][random.usize(..3)],
             max_attempts: random.u32(1..=4),
             retry_delay_ms: [0, 0, 300, 3_000][random.usize(..4)] + random.u64(20..500),
             retry_lost: random.bool(),

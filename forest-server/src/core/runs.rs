@@ -59,8 +59,9 @@ pub(crate) struct Runs {
     all: FnvHashMap<RunId, Run>,
     /// Runs by job, as long as they are not settled.
     active: FnvHashMap<String, BTreeSet<RunId>>,
-    /// Those of them that wait for the others, by job.
-    waiting: BTreeMap<String, BTreeSet<RunId>>,
+    /// Those of them that wait for the others, by job, in the order in which they were created. Not of their ids: a
+    /// run with a smaller one may still come while the first one is being given away.
+    waiting: BTreeMap<String, BTreeSet<(i64, RunId)>>,
     loads: BTreeMap<Seat, Load>,
     parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
     delays: BTreeSet<(i64, RunId)>,
@@ -113,14 +114,14 @@ impl Runs {
 
     /// The runs of a job that wait for the others, in order.
     pub(crate) fn waiting(&self, job: &str) -> impl DoubleEndedIterator<Item = &RunId> {
-        self.waiting.get(job).into_iter().flatten()
+        self.waiting.get(job).into_iter().flatten().map(|(_, run)| run)
     }
 
     /// Whether a waiting run is the next one, and nothing else of its job is in the way.
     pub(crate) fn is_next(&self, run: &RunId) -> bool {
         let job = run.job();
         let mut active = self.active.get(job).into_iter().flatten();
-        let waits = |run: &RunId| self.waiting.get(job).is_some_and(|waiting| waiting.contains(run));
+        let waits = |run: &RunId| self.waiting(job).any(|waiting| waiting == run);
         self.waiting(job).next() == Some(run) && active.all(|run| waits(run) || self.is_planned(run))
     }
 
@@ -270,7 +271,7 @@ impl Runs {
             }
             Place::Pending { deadline_ms, waits: true, .. } => {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
-                self.waiting.entry(id.job().to_owned()).or_default().insert(id.clone());
+                self.waiting.entry(id.job().to_owned()).or_default().insert((run.created, id.clone()));
             }
             Place::Pending { target, deadline_ms, waits: false } => {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
@@ -309,7 +310,7 @@ impl Runs {
             }
             Place::Pending { target, .. } => {
                 if let Some(waiting) = self.waiting.get_mut(id.job()) {
-                    waiting.remove(id);
+                    waiting.remove(&(run.created, id.clone()));
                     if waiting.is_empty() {
                         self.waiting.remove(id.job());
                     }

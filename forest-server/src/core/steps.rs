@@ -186,7 +186,7 @@ impl Situation<'_> {
     /// Of a job whose runs replace each other, the newest one waits and all others have to go.
     fn of_replaced(&self, id: &RunId, run: &Run) -> Option<Step> {
         let newest = self.view.runs.waiting(id.job()).next_back().filter(|newest| *newest != id)?;
-        let (_, planned) = self.job(id)?;
+        let (job, planned) = self.job(id)?;
         if planned.overlap != Overlap::CancelRunning || self.view.runs.is_planned(id) {
             return None;
         }
@@ -200,7 +200,11 @@ impl Situation<'_> {
             }
             _ => {}
         }
-        Some(self.stop(self.composer.term.txn(), id, run, &format!("replaced by {newest}")))
+        let successor = self.view.runs.get(newest)?;
+        let key = self.view.keys.pending(&successor.group, newest);
+        let txn = self.composer.term.txn().modified(key, successor.revision);
+        let txn = txn.modified(self.view.keys.job(&job), planned.revision);
+        Some(self.stop(txn, id, run, &format!("replaced by {newest}")))
     }
 
     /// Creates a run at a client, or parked.
@@ -216,6 +220,7 @@ impl Situation<'_> {
 
     fn give(&self, txn: Txn, mut snapshot: Snapshot, seat: &Seat) -> Txn {
         snapshot.ip = seat.1.to_string();
+        snapshot.waits = false;
         txn.put(self.view.keys.snapshot(&seat.0, &seat.1, &snapshot.id), encode(&snapshot))
     }
 

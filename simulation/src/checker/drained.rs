@@ -1,7 +1,7 @@
 //! Some time after the last fault everything that was due is done, and nothing newer is stuck.
 
-use forest_proto::record::{Execution, Status, decode};
-use forest_proto::{Key, Keyspace};
+use forest_proto::record::{Execution, Snapshot, Status, decode};
+use forest_proto::{Key, Keyspace, RunId};
 
 use super::fires::Fires;
 use super::{Broken, Promise, Store, seconds};
@@ -30,6 +30,12 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             // Nobody could take it.
             continue;
         }
+        if let Key::Pending { run, .. } = &key
+            && decode::<Snapshot>(&stored.value).is_ok_and(|snapshot| snapshot.waits)
+            && others_of_job(store, keys, run)
+        {
+            continue;
+        }
         let patience = match key {
             Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
             Key::Request { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
@@ -46,4 +52,17 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             broken.note(Promise::Drained, format!("{text} is there for {:.1} s", seconds(age)));
         }
     }
+}
+
+/// Whether other runs of a run's job are there, for which it may have to wait.
+fn others_of_job(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
+    store.keys().any(|key| match keys.parse(key) {
+        Some(
+            Key::Pending { run: other, .. }
+            | Key::Snapshot { run: other, .. }
+            | Key::Delay { run: other, .. }
+            | Key::Execution { run: other, .. },
+        ) => other != *run && other.job() == run.job(),
+        _ => false,
+    })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use forest_proto::record::{Cursor, Job, decode};
+use forest_proto::record::{Cursor, Job, Trigger, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::{Broken, Promise};
@@ -119,11 +119,16 @@ fn due_between(job: &Job, after_ms: i64, until_ms: i64) -> Vec<i64> {
     }
     let first = after_ms.max(anchor).div_euclid(1_000) + 1;
     let last = until_ms.div_euclid(1_000);
-    (first..=last).filter(|second| fires_at(&job.cron, *second, anchor / 1_000)).map(|s| s * 1_000).collect()
+    (first..=last).filter(|second| fires_at(job, *second, anchor / 1_000)).map(|s| s * 1_000).collect()
 }
 
 /// Only what [`crate::plan::Fires`] writes.
-fn fires_at(cron: &str, second: i64, anchor: i64) -> bool {
+fn fires_at(job: &Job, second: i64, anchor: i64) -> bool {
+    let cron = &job.cron;
+    if let Trigger::FixedRate { every_ms } = job.trigger {
+        let every = i64::try_from(every_ms / 1_000).unwrap_or(i64::MAX);
+        return second > anchor && (second - anchor) % every == 0;
+    }
     if let Some(every) = cron.strip_prefix("@every ").and_then(|text| text.strip_suffix('s')) {
         return every.parse::<i64>().is_ok_and(|every| second > anchor && (second - anchor) % every == 0);
     }

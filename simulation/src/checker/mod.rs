@@ -228,8 +228,13 @@ impl Checker {
     /// Whoever asks for a run to be stopped is asked once: each such step takes its request away.
     fn check_cancels(&mut self, by: Option<Writer>, changes: &[Change], keys: &[Option<Key>]) {
         let all = || changes.iter().zip(keys);
-        let put =
-            all().filter(|(change, key)| matches!(key, Some(Key::Cancel { .. })) && change.value.is_some());
+        let asked = |(change, key): &(&Change, &Option<Key>)| match key {
+            Some(Key::Cancel { run, .. }) => {
+                change.value.is_some() && !self.runs.is_replaced(run, &self.fires)
+            }
+            _ => false,
+        };
+        let put = all().filter(asked);
         let taken =
             all().filter(|(change, key)| matches!(key, Some(Key::Request { .. })) && change.value.is_none());
         if by.is_some_and(|writer| writer.is_node()) && put.clone().count() > taken.count() {

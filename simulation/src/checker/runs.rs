@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forest_proto::record::{
-    ClientRecord, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, decode,
+    ClientRecord, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, Trigger, decode,
 };
-use forest_proto::{ClientId, GroupName, Key, Keyspace, RunId, TargetName};
+use forest_proto::{ClientId, GroupName, JobId, Key, Keyspace, RunId, TargetName};
 
 use super::fires::{Decision, Fires};
 use super::writers::Writers;
@@ -49,6 +49,17 @@ pub(super) struct Runs {
 
 fn is_settled(doc: &Doc) -> bool {
     matches!(doc, Doc::Execution(execution, _) if execution.decided)
+}
+
+/// Parked until earlier runs of its job have ended.
+fn waits(doc: &Doc) -> bool {
+    matches!(doc, Doc::Given(snapshot, None) if snapshot.waits)
+}
+
+/// What is planned for later has not begun; a further attempt has.
+fn is_in_the_way(run: &RunId, doc: &Doc) -> bool {
+    let is_planned = matches!(doc, Doc::Delay) && run.attempt() == 1;
+    !is_settled(doc) && !waits(doc) && !is_planned
 }
 
 impl Runs {
@@ -118,6 +129,10 @@ impl Runs {
                 (None, Some(doc)) => {
                     decisions.extend(self.begins(run, doc, &touched, world, broken));
                 }
+                // What was only planned may be planned anew.
+                (Some(Doc::Delay), None) if run.attempt() == 1 => {
+                    self.created.remove(run);
+                }
                 (Some(before), None) if !is_settled(before) => {
                     broken.note(Promise::NoneVanishes, format!("{run} is gone without an end"));
                 }
@@ -145,13 +160,17 @@ impl Runs {
             broken.note(Promise::CreatedOnce, format!("{run} is created again"));
         }
         let snapshot = match doc {
+            Doc::Delay if run.attempt() == 1 => {
+                self.is_planned(run, world, broken);
+                return None;
+            }
             Doc::Delay => {
                 self.has_reason(run, touched, broken);
                 return None;
             }
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot, world, broken);
-                self.is_alone(run, snapshot, world, broken);
+                self.is_alone(run, doc, snapshot, world, broken);
                 snapshot.as_ref()
             }
             Doc::Execution(execution, _) => {
@@ -207,15 +226,52 @@ impl Runs {
         }
     }
 
-    /// A retry is not asked: it is a part of a run that was there all the time.
-    fn is_alone(&self, run: &RunId, snapshot: &Snapshot, world: &World<'_>, broken: &mut Broken) {
-        if world.fires.get(&snapshot.job_id).is_none_or(|job| job.overlap != Overlap::Forbid) {
+    /// A retry is not asked: it is a part of a run that was there all the time. What waits for others is asked when
+    /// it is given to a client.
+    fn is_alone(&self, run: &RunId, doc: &Doc, snapshot: &Snapshot, world: &World<'_>, broken: &mut Broken) {
+        let Some(job) = world.fires.get(&snapshot.job_id).filter(|job| job.overlap != Overlap::Allow) else {
+            return;
+        };
+        let others = || {
+            let others = self.alive.get(run.job()).into_iter().flatten();
+            others.filter(|(other, _)| *other != run)
+        };
+        if waits(doc) {
+            let limit = job.queue_limit.unwrap_or(u32::MAX) as usize;
+            let waiting = others().filter(|(_, docs)| docs.values().all(waits)).count() + 1;
+            if job.overlap == Overlap::QueueAll && waiting > limit {
+                broken.note(Promise::NoOverlap, format!("{waiting} runs wait for others, like {run}"));
+            }
+            return;
+        }
+        let in_the_way = |(other, docs): &(&RunId, &Docs)| docs.values().any(|doc| is_in_the_way(other, doc));
+        if let Some((other, _)) = others().find(in_the_way) {
+            broken.note(Promise::NoOverlap, format!("{run} beside {other}"));
+        }
+    }
+
+    /// Whether a newer run of its job waits to take its place.
+    pub(super) fn is_replaced(&self, run: &RunId, fires: &Fires) -> bool {
+        let job = JobId::new(run.job()).ok().and_then(|job| fires.get(&job));
+        let replaces = job.is_some_and(|job| job.overlap == Overlap::CancelRunning);
+        let mut others = self.alive.get(run.job()).into_iter().flatten();
+        replaces && others.any(|(other, docs)| other != run && docs.values().any(waits))
+    }
+
+    /// The next run of a fixed delay: when the one before has ended.
+    fn is_planned(&self, run: &RunId, world: &World<'_>, broken: &mut Broken) {
+        let job = JobId::new(run.job()).ok().and_then(|job| world.fires.get(&job));
+        let Some(job) = job.filter(|job| matches!(job.trigger, Trigger::FixedDelay { .. })) else {
+            return broken.note(Promise::RetryHasReason, format!("{run} is planned without a fixed delay"));
+        };
+        if job.overlap == Overlap::Allow {
+            // Somebody may ask for a run at the same time.
             return;
         }
         let others = self.alive.get(run.job()).into_iter().flatten();
         let mut others = others.filter(|(other, docs)| *other != run && !docs.values().all(is_settled));
         if let Some((other, _)) = others.next() {
-            broken.note(Promise::NoOverlap, format!("{run} beside {other}"));
+            broken.note(Promise::NoOverlap, format!("{run} is planned beside {other}"));
         }
     }
 
@@ -229,7 +285,15 @@ impl Runs {
         broken: &mut Broken,
     ) {
         match (before, after) {
-            (Doc::Delay, Doc::Given(snapshot, _)) => self.is_given(run, snapshot, world, broken),
+            (Doc::Delay, Doc::Given(snapshot, _)) => {
+                self.is_given(run, snapshot, world, broken);
+                if run.attempt() == 1 {
+                    self.is_alone(run, after, snapshot, world, broken);
+                }
+            }
+            (Doc::Given(..), Doc::Given(snapshot, Some(_))) if waits(before) => {
+                self.is_alone(run, after, snapshot, world, broken);
+            }
             (Doc::Given(snapshot, Some(from)), Doc::Given(_, to))
                 if Some(from) != to.as_ref() && would_start(from, &snapshot.target, world) =>
             {

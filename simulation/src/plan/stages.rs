@@ -1,6 +1,7 @@
 //! Plans on which a certain defect shows easily: where it is as bad as it can be for one guard.
 
 use fastrand::Rng;
+use forest_proto::record::Overlap;
 
 use super::{Act, BUSY_MS, CALM_MS, DatabaseTrouble, Fault, Fires, JobSpec, LEADER};
 use crate::network::{Peer, Trouble};
@@ -38,19 +39,19 @@ impl Stage {
     pub(super) fn adapt(self, spec: &mut JobSpec, random: &mut Rng) {
         match self {
             Self::Unanswered => {
-                (spec.fires, spec.forbid_overlap, spec.takes_ms) = (Fires::Seconds(1), true, 300);
+                (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(1), Overlap::Forbid, 300);
             }
             Self::Cancelled => {
                 (spec.fires, spec.fails, spec.max_attempts) = (Fires::Seconds(2), 90, 4);
                 (spec.takes_ms, spec.listens) = (if random.bool() { 200 } else { 8_000 }, false);
-                (spec.forbid_overlap, spec.retry_lost) = (true, true);
+                (spec.overlap, spec.retry_lost) = (Overlap::Forbid, true);
             }
             Self::Deaf => {
                 (spec.fires, spec.fails, spec.max_attempts) = (Fires::Seconds(2), 95, 4);
-                (spec.takes_ms, spec.listens, spec.forbid_overlap) = (1_500, false, true);
+                (spec.takes_ms, spec.listens, spec.overlap) = (1_500, false, Overlap::Forbid);
             }
             Self::Hasty => {
-                (spec.fires, spec.forbid_overlap, spec.takes_ms) = (Fires::Seconds(3), false, 2_000);
+                (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(3), Overlap::Allow, 2_000);
                 // What is tried again and then overwritten is tried again twice: nobody can help that.
                 (spec.max_attempts, spec.retry_lost) = (1, false);
             }

@@ -34,6 +34,8 @@ pub(super) enum Promise {
     NoOldVersion,
     /// It may stay where it is, when a request is consumed.
     CursorAdvances,
+    /// A run is cancelled for another one only where that waits for it, and the job wants it so.
+    ReplacedByOne,
     /// Nothing is created in the name of an earlier term.
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
@@ -59,6 +61,8 @@ pub(super) struct Audit {
     clients: BTreeMap<Seat, ClientRecord>,
     runs: BTreeMap<String, BTreeMap<RunId, Docs>>,
     created: BTreeSet<RunId>,
+    /// In which order.
+    begun: BTreeMap<RunId, usize>,
     /// Every end that was recorded, also when it is collected by now.
     pub(super) ended: BTreeMap<RunId, Execution>,
     pub(super) broken: Vec<(Promise, String)>,
@@ -88,6 +92,7 @@ impl Audit {
             clients: BTreeMap::new(),
             runs: BTreeMap::new(),
             created: BTreeSet::new(),
+            begun: BTreeMap::new(),
             ended: BTreeMap::new(),
             broken: Vec::new(),
         }
@@ -193,6 +198,7 @@ impl Audit {
         touched: &BTreeMap<RunId, Docs>,
         now_ms: i64,
     ) -> Option<Decision> {
+        self.begun.insert(run.clone(), self.begun.len());
         if !self.created.insert(run.clone()) {
             self.breaks(Promise::CreatedOnce, run.as_str());
         }
@@ -283,7 +289,8 @@ impl Audit {
             let what = format!("{run} beside {other}");
             return self.breaks(Promise::NoOverlap, what);
         }
-        let before = |(other, docs): &(&RunId, &Docs)| *other < run && docs.values().any(waits);
+        let begun = |run: &RunId| self.begun.get(run).copied();
+        let before = |(other, docs): &(&RunId, &Docs)| begun(other) < begun(run) && docs.values().any(waits);
         // A further attempt waits for nobody: its run has begun.
         if let Some((other, _)) = others.into_iter().filter(|_| run.attempt() == 1).find(before) {
             let what = format!("{run} before {other}, which waited already");
@@ -307,6 +314,14 @@ impl Audit {
                 }
             }
             (Doc::Given(..), Doc::Given(snapshot, Some(_))) if waits(before) => self.is_alone(run, snapshot),
+            (_, Doc::Execution(ended, _)) if ended.result.starts_with("replaced by") => {
+                let job = self.tally.get(&ended.snapshot.job_id);
+                let replaces = job.is_some_and(|job| job.overlap == Overlap::CancelRunning);
+                let mut others = self.runs.get(run.job()).into_iter().flatten();
+                if !replaces || !others.any(|(other, docs)| other != run && docs.values().any(waits)) {
+                    self.breaks(Promise::ReplacedByOne, run.as_str());
+                }
+            }
             (Doc::Given(snapshot, Some(from)), Doc::Given(_, to))
                 if Some(from) != to.as_ref() && self.would_start(from, &snapshot.target) =>
             {

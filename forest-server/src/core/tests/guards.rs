@@ -6,7 +6,7 @@
 
 use forest_etcd::{Guard, Outcome as Committed, Txn};
 use forest_proto::RunId;
-use forest_proto::record::{Job, OnLost, Outcome};
+use forest_proto::record::{Job, OnLost, Outcome, Overlap, Trigger};
 
 use super::audit::Promise;
 use super::leader::Leader;
@@ -66,6 +66,13 @@ const ROWS: &[Row] = &[
     Row { name: "request: its key", begin: asked_where_runs_may_overlap, meanwhile: applied_and_executed, guard: REQUEST, breaks: Promise::CreatedOnce },
     Row { name: "request: the cursor", begin: asked, meanwhile: fired_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
     Row { name: "request: the job", begin: asked, meanwhile: deleted, guard: CONF, breaks: Promise::NoOldVersion },
+    Row { name: "plan: the term", begin: unplanned, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "plan: the job", begin: unplanned, meanwhile: disabled, guard: CONF, breaks: Promise::EachFireDecided },
+    Row { name: "plan: the cursor", begin: unplanned, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "planned: the cursor", begin: planned_is_due, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "waiting: its key", begin: next_in_line, meanwhile: applied_and_executed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "replaced: the one that waits", begin: replaced, meanwhile: successor_is_cancelled, guard: ("/server/pending/", Kind::Modified), breaks: Promise::ReplacedByOne },
+    Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
     Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
 ];
 
@@ -311,4 +318,81 @@ fn the_place_of_a_run_in_a_group_is_what_its_job_says_when_it_is_due() {
     let run = fire().with_attempt(2);
     assert!(world.etcd.get(&world.keys.pending(&"other".parse().unwrap(), &run)).is_some());
     world.audit.assert_kept();
+}
+
+/// A job of a fixed delay that has nothing planned.
+fn unplanned() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&fixed_delay());
+    leader.catch_up(&world);
+    let txn = leader.txn_of_job(&world, "a");
+    (world, leader, txn)
+}
+
+fn fixed_delay() -> Job {
+    let trigger = Trigger::FixedDelay { every_ms: 60_000 };
+    Job { trigger, cron: String::new(), ..forbidding("a", "") }
+}
+
+fn planned_is_due() -> (World, Leader, Txn) {
+    let (mut world, mut leader, txn) = unplanned();
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+    world.pass(MINUTE);
+    leader.catch_up(&world);
+    let (_, run) = world.delayed().pop().unwrap();
+    let txn = leader.txn_of(&world, &run);
+    (world, leader, txn)
+}
+
+/// Somebody asks for a run, and it is given to a client.
+fn asked_beside(world: &mut World, leader: &mut Leader, _: &Txn) {
+    world.ask_run("a");
+    leader.catch_up(world);
+    let txn = leader.txn_of_request(world);
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+/// Two runs, of which the second one waited for the first, which has ended.
+fn next_in_line() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&Job { overlap: Overlap::QueueOne, ..job("a", "0 * * * * *") });
+    leader.catch_up(&world);
+    for _ in 0..2 {
+        world.pass(MINUTE);
+        leader.dispatch(&mut world);
+    }
+    world.execute(&World::fire("a", START + MINUTE), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let run = world.pending().pop().unwrap();
+    let txn = leader.txn_of(&world, &run);
+    (world, leader, txn)
+}
+
+/// A run that was given to a client, and another one that waits to take its place.
+fn replaced() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&Job { overlap: Overlap::CancelRunning, ..job("a", "0 * * * * *") });
+    leader.catch_up(&world);
+    for _ in 0..2 {
+        world.pass(MINUTE);
+        leader.dispatch(&mut world);
+    }
+    let txn = leader.txn_of(&world, &World::fire("a", START + MINUTE));
+    (world, leader, txn)
+}
+
+fn successor_is_cancelled(world: &mut World, leader: &mut Leader, _: &Txn) {
+    let run = world.pending().pop().unwrap();
+    world.ask_cancel(&run);
+    leader.catch_up(world);
+    let txn = leader.txn_of_request(world);
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+fn queues_instead(world: &mut World, _: &mut Leader, _: &Txn) {
+    let stored = world.audit.tally.get(&id("a")).unwrap().clone();
+    world.save(&Job { overlap: Overlap::QueueOne, ..stored });
 }

@@ -167,6 +167,14 @@ impl Leader {
         }
     }
 
+    /// What a job of a fixed delay needs now.
+    pub(super) fn txn_of_job(&mut self, world: &World, job: &str) -> Txn {
+        let (composer, boot) = (Self::composer(&self.term, world), world.boot);
+        let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
+        let Step::Commit(planned) = situation.of_job(&super::id(job)) else { panic!("nothing to plan") };
+        planned.txn
+    }
+
     /// The one transaction that a run needs now.
     pub(super) fn txn_of(&mut self, world: &World, run: &RunId) -> Txn {
         let planned = self.plan(world, run).unwrap_or_else(|| panic!("{run} needs nothing"));
