@@ -290,7 +290,9 @@ impl Audit {
             return self.breaks(Promise::NoOverlap, what);
         }
         let begun = |run: &RunId| self.begun.get(run).copied();
-        let before = |(other, docs): &(&RunId, &Docs)| begun(other) < begun(run) && docs.values().any(waits);
+        let before = |(other, docs): &(&RunId, &Docs)| {
+            begun(other).is_some_and(|other| Some(other) < begun(run)) && docs.values().any(waits)
+        };
         // A further attempt waits for nobody: its run has begun.
         if let Some((other, _)) = others.into_iter().filter(|_| run.attempt() == 1).find(before) {
             let what = format!("{run} before {other}, which waited already");
