@@ -99,9 +99,11 @@ impl Worker {
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { plan, store, session, lease } = self;
         let (batcher, submit) = Batcher::new(store.clone(), LANES, QUEUE);
+        let (notes_batcher, notes) = Batcher::new(store.clone(), 1, QUEUE);
         let cluster = Cluster {
             store,
             batcher: submit,
+            notes,
             session: lease,
             clock: plan.clock,
             random: plan.random,
@@ -114,6 +116,8 @@ impl Worker {
         services.spawn(async move { ("etcd session", session.run(token).await) });
         let token = closing.clone();
         services.spawn(async move { ("batcher", batcher.run(token).await) });
+        let token = closing.clone();
+        services.spawn(async move { ("batcher of notes", notes_batcher.run(token).await) });
 
         let agent = Agent::new(cluster, plan.profile, plan.handlers, plan.graces);
         let ended = tokio::select! {

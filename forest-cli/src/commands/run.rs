@@ -1,6 +1,6 @@
 //! `run`: runs, live and finished.
 
-use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Run};
+use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Progress, Run};
 use serde_json::{Value, json};
 
 use super::{Context, job};
@@ -73,7 +73,11 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
     let row = |run: &Run| {
         let took =
             if run.finished_at == 0 { String::new() } else { format!(" in {}", span(run.duration_ms)) };
-        let state = format!("{}{took}", state(run));
+        let far = match &run.progress {
+            Some(progress) if run.finished_at == 0 => format!(" {}", progress_text(progress)),
+            _ => String::new(),
+        };
+        let state = format!("{}{took}{far}", state(run));
         vec![run.id.clone(), run.job_name.clone(), view.second(run.created_at), state]
     };
     let list = List { header: &["RUN", "JOB", "CREATED", "STATE"], row: &row, json: &to_json };
@@ -83,6 +87,12 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
 /// How a run is in one word: a finished one by its outcome.
 pub(super) fn state(run: &Run) -> &str {
     if run.outcome.is_empty() { &run.state } else { &run.outcome }
+}
+
+/// How far a run is, as its handler says.
+fn progress_text(progress: &Progress) -> String {
+    let text = if progress.text.is_empty() { String::new() } else { format!(" {}", progress.text) };
+    format!("{} %{text}", progress.percent)
 }
 
 pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
@@ -106,6 +116,10 @@ pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
     ];
     if run.missed_fires > 0 {
         fields.push(field("missed fires", run.missed_fires.to_string()));
+    }
+    if let Some(progress) = &run.progress {
+        let told = format!("{}, told {}", progress_text(progress), view.instant(progress.at));
+        fields.push(field("progress", told));
     }
     fields.push(field("params", run.params.as_str()));
     fields.push(field(&format!("result{cut}"), run.result.as_str()));
@@ -137,6 +151,9 @@ pub(super) fn to_json(run: &Run) -> Value {
         "term": run.term,
         "missed_fires": run.missed_fires,
         "result_truncated": run.result_truncated,
+        "progress": run.progress.as_ref().map(|progress| json!({
+            "percent": progress.percent, "text": progress.text, "at": instant_json(progress.at),
+        })),
     })
 }
 
@@ -207,7 +224,7 @@ result         line one
 ";
         assert_eq!(fake.cli(&["run", "get", "20261118110640000-11-1"]).await.stdout, expected);
         let json = fake.cli(&["run", "get", "20261118110640000-11-1", "-o", "json"]).await.json();
-        assert_eq!(json.as_object().map(serde_json::Map::len), Some(23));
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(24));
         assert_eq!((&json["state"], &json["outcome"]), (&json!("finished"), &json!("failed")));
         assert_eq!(json["started_at"], "2026-11-18T11:06:40.120Z");
         let pending = fake.cli(&["run", "get", "20261118110640000-10-1", "-o", "json"]).await.json();

@@ -99,6 +99,7 @@ impl Situation<'_> {
             origin: delay.origin,
             missed_fires: 0,
             params: delay.params.clone(),
+            checkpoint: delay.checkpoint.clone(),
         };
         let job = self.job(id);
         let txn =
@@ -247,6 +248,7 @@ impl Situation<'_> {
             // A worker of the original: it knows nothing of attempts, so the job says.
             execution.snapshot.max_attempts = job.max_attempts;
             execution.snapshot.on_lost = job.on_lost;
+            execution.snapshot.retry_if = job.retry_if.clone();
         }
         if let Some(outcome) = lost {
             let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
@@ -257,7 +259,12 @@ impl Situation<'_> {
         execution.outcome = execution.outcome.or_else(|| Outcome::of(execution.status));
         let snapshot = &execution.snapshot;
         let again = execution.outcome.is_some_and(|outcome| {
-            outcome.may_retry(snapshot.id.attempt(), snapshot.max_attempts, snapshot.on_lost)
+            outcome.may_retry(
+                snapshot.id.attempt(),
+                snapshot.max_attempts,
+                snapshot.on_lost,
+                &snapshot.retry_if,
+            )
         });
         let cancel = client.map(|client| self.view.keys.cancel(&snapshot.group, client, &snapshot.id));
         let cancelled = client.is_some_and(|client| {
@@ -266,6 +273,8 @@ impl Situation<'_> {
         });
         let retry = job.filter(|_| again && !cancelled).map(|job| self.composer.retry(&job, snapshot));
         execution.decided = true;
+        // The next attempt has it.
+        execution.snapshot.checkpoint = None;
         let txn = txn.put(key, encode(&execution));
         match (retry, cancel) {
             (Some((due, delay)), cancel) => {
@@ -319,6 +328,7 @@ impl Situation<'_> {
             origin: Origin::Manual,
             missed_fires: 0,
             params: request.params.clone(),
+            checkpoint: None,
         };
         if planned.overlap == Overlap::Allow {
             return self.create(router, txn, &job, occasion);
@@ -359,6 +369,7 @@ impl Situation<'_> {
                     origin: delay.origin,
                     missed_fires: 0,
                     params: delay.params.clone(),
+                    checkpoint: None,
                 };
                 let job = self.job(id).and_then(|(_, job)| job.job()).unwrap_or_else(|| ghost(&delay));
                 return self.refuse(txn, &job, occasion, Outcome::Cancelled, why);

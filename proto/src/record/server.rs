@@ -79,6 +79,9 @@ pub struct Delay {
     /// Parameters in place of the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<String>,
+    /// The last checkpoint of the attempts so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// What an administrator asks for.

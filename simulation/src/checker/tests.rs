@@ -197,6 +197,7 @@ impl Tale {
             scheduled_at: next.at(),
             origin: Origin::Retry,
             params: None,
+            checkpoint: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
