@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forest_etcd::Tasks;
-use forest_proto::{ClientId, RunId};
+use forest_proto::RunId;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
@@ -33,10 +33,11 @@ use crate::deadline::passed;
 use crate::error::Error;
 use crate::execute::{End, Handling, StopGraces, conclude};
 use crate::handler::Handlers;
+use crate::live::Live;
 use crate::notes::{self, Notes};
 use crate::registration::{Profile, Registration, register};
 use crate::serving::{Serving, Step};
-use crate::stop::{Stop, StopReason};
+use crate::stop::StopReason;
 
 /// How long a worker waits for its handlers.
 #[derive(Debug, Clone, Copy)]
@@ -71,26 +72,6 @@ enum Phase {
     Serving(Box<Serving>),
     /// Draining without a registration: there will be no other.
     Leaving,
-}
-
-/// A run between its claim and its acknowledged result.
-struct Live {
-    client: ClientId,
-    lease_id: i64,
-    stop: Stop,
-    /// A request to stop it lies in etcd and is not about to be removed.
-    cancel_seen: bool,
-    /// Since when the handler runs, on the clock since boot.
-    started: Duration,
-    /// While the handler runs.
-    claimed: Option<Box<Claimed>>,
-    /// From the start of the handler on.
-    notes: Option<Notes>,
-    deadline: Option<Duration>,
-    /// Its handler was given up, and its thread goes on.
-    overstays: bool,
-    /// Its result is in etcd.
-    reported: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -370,6 +351,18 @@ impl Agent {
     }
 }
 
+impl Drop for Agent {
+    /// A thread is not dropped with the rest: it is told to end, and waits for nothing that will not come.
+    fn drop(&mut self) {
+        for live in self.runs.values() {
+            live.stop.stop(StopReason::Shutdown);
+            if let Some(notes) = &live.notes {
+                notes.close();
+            }
+        }
+    }
+}
+
 impl Phase {
     fn registering(cluster: &Cluster, profile: &Arc<Profile>, again: bool) -> Self {
         Self::Registering(Box::pin(register(cluster.clone(), Arc::clone(profile), again)))
@@ -380,23 +373,6 @@ impl Phase {
             Self::Registering(registering) => Ok(Event::Registered(registering.await)),
             Self::Serving(serving) => serving.next().await.map(Event::Step),
             Self::Leaving => std::future::pending().await,
-        }
-    }
-}
-
-impl Live {
-    fn new(registration: &Registration) -> Self {
-        Self {
-            client: registration.client.clone(),
-            lease_id: registration.lease.id,
-            stop: Stop::default(),
-            cancel_seen: false,
-            started: Duration::ZERO,
-            claimed: None,
-            notes: None,
-            deadline: None,
-            overstays: false,
-            reported: false,
         }
     }
 }

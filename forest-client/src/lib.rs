@@ -49,6 +49,7 @@ mod error;
 mod execute;
 mod handler;
 mod inbox;
+mod live;
 mod notes;
 mod registration;
 mod serving;

@@ -91,7 +91,8 @@ impl Worker {
     }
 
     /// As [`run`](Self::run), but listens to no signals and drains when `shutdown` is cancelled. Dropping the
-    /// future drops all handlers where they are; the server then declares their runs lost.
+    /// future drops all handlers where they are, and asks blocking ones to stop; the server then declares their
+    /// runs lost.
     ///
     /// # Errors
     /// [`Error::Config`] if etcd refuses the lease for good; [`Error::Broken`] if a part of the worker ended

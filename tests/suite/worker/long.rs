@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use forest_client::{CheckpointError, JobContext};
+use forest_client::{CheckpointError, JobContext, StopReason};
 use forest_proto::record::{Execution, Outcome, Progress, Snapshot, Status};
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, Key, RunId};
@@ -12,6 +12,7 @@ use forest_tests::require;
 use forest_tests::services::shared_etcd;
 use forest_tests::wait::{eventually, holds};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::bench::{Answer, Bench, FIRST_FIRE_MS, Running, SOON, text};
 use super::{deaf, pay, until_stopped};
@@ -131,6 +132,28 @@ async fn a_thread_that_never_ends_does_not_keep_a_worker_from_draining() {
     let execution = bench.execution(&client, &run).await.unwrap();
     assert_eq!(execution.outcome, Some(Outcome::Lost), "{}", execution.result);
     drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_dropped_leaves_no_thread_waiting() {
+    let bench = Bench::new(require!(shared_etcd().await)).await;
+    let (ended, end) = mpsc::channel();
+    let ended = Mutex::new(ended);
+    let listens = move |ctx: JobContext| {
+        while !ctx.is_cancelled() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let said = (ctx.stop_reason(), ctx.checkpoint_blocking("in vain"));
+        ended.lock().unwrap().send(said).map_err(|e| e.to_string())
+    };
+    let worker = bench.worker().blocking_job("listens", listens).build().unwrap();
+    let task = tokio::spawn(worker.run_until(CancellationToken::new()));
+    let client = bench.client(None).await;
+    let run = bench.give(&client, &bench.snapshot(1, "listens", "")).await;
+    bench.started(&client, &run).await;
+    task.abort();
+    let said = tokio::task::spawn_blocking(move || end.recv_timeout(SOON)).await.unwrap();
+    assert_eq!(said, Ok((Some(StopReason::Shutdown), Err(CheckpointError::Ended))));
 }
 
 /// How a run's record changes until it has ended.
