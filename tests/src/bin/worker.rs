@@ -111,6 +111,7 @@ async fn main() -> anyhow::Result<()> {
         .capacity(options.capacity)
         .lease_ttl(options.lease_ttl)
         .kill_grace(options.kill_grace)
+        .stop_grace(options.kill_grace)
         .drain_grace(options.drain_grace);
     for target in options.targets {
         let (journal, name) = (journal.clone(), target.clone());
