@@ -7,18 +7,20 @@
 //!       └──────────────── under a new id, while old handlers still end ──────────┘
 //! ```
 //!
-//! - A run is here from the moment its claim is sent until etcd has its result, and at most `capacity`
-//!   are here, over all registrations: so the server never sees more alive than announced.
+//! - A run is here from the moment its claim is sent until etcd has its result, and its thread, if it has one,
+//!   has ended; and at most `capacity` are here, over all registrations: so the server never sees more alive than announced.
 //! - A claim is only sent, and a handler only started, while the lease can be trusted.
+//! - A deadline is kept here and not beside the handler: one that blocks its task must not hold it up.
 //! - Runs outlive the registration they were claimed under; their results are written all the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use forest_etcd::Tasks;
-use forest_proto::{ClientId, RunId};
+use forest_proto::RunId;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +29,15 @@ use crate::claim::{Claimed, claim};
 use crate::cluster::Cluster;
 use crate::complete::{Report, complete};
 use crate::context::JobContext;
+use crate::deadline::passed;
 use crate::error::Error;
-use crate::execute::{End, Handling, conclude};
+use crate::execute::{End, Handling, StopGraces, conclude};
 use crate::handler::Handlers;
+use crate::live::Live;
+use crate::notes::{self, Notes};
 use crate::registration::{Profile, Registration, register};
 use crate::serving::{Serving, Step};
-use crate::stop::{Stop, StopReason};
+use crate::stop::StopReason;
 
 /// How long a worker waits for its handlers.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +45,7 @@ pub(crate) struct Graces {
     /// From the request to shut down until handlers are asked to stop.
     pub(crate) drain: Duration,
     /// From being asked to stop until a handler is dropped.
-    pub(crate) kill: Duration,
+    pub(crate) handler: StopGraces,
 }
 
 pub(crate) struct Agent {
@@ -54,6 +59,10 @@ pub(crate) struct Agent {
     claims: Tasks<(RunId, Option<Box<Claimed>>)>,
     handling: Handling,
     reports: Tasks<RunId>,
+    /// Of the runs whose time is limited, on the clock since boot.
+    deadlines: BTreeSet<(Duration, RunId)>,
+    /// Runs whose handlers have said their first word.
+    speaking: (mpsc::UnboundedSender<RunId>, mpsc::UnboundedReceiver<RunId>),
     /// Small writes that nobody waits for.
     chores: Tasks<()>,
 }
@@ -63,19 +72,6 @@ enum Phase {
     Serving(Box<Serving>),
     /// Draining without a registration: there will be no other.
     Leaving,
-}
-
-/// A run between its claim and its acknowledged result.
-struct Live {
-    client: ClientId,
-    lease_id: i64,
-    stop: Stop,
-    /// A request to stop it lies in etcd and is not about to be removed.
-    cancel_seen: bool,
-    /// Since when the handler runs, on the clock since boot.
-    started: Duration,
-    /// While the handler runs.
-    claimed: Option<Box<Claimed>>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,7 +88,9 @@ enum Event {
     Registered(Registration),
     Step(Step),
     Claimed(RunId, Option<Box<Claimed>>),
-    Ended(RunId, End),
+    DeadlinePassed,
+    Spoke(RunId),
+    Ended(RunId, Option<End>),
     Completed(RunId),
     ChoreDone,
 }
@@ -112,20 +110,22 @@ impl Agent {
             claims: Tasks::new(),
             handling: Handling::default(),
             reports: Tasks::new(),
+            deadlines: BTreeSet::new(),
+            speaking: mpsc::unbounded_channel(),
             chores: Tasks::new(),
         }
     }
 
     /// Works until the shutdown, and then until nothing is left to do or the time for that is over.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        while self.drain.is_none() || !self.runs.is_empty() {
+        while self.drain.is_none() || self.unreported() > 0 {
             match self.next(&shutdown).await? {
                 Event::Drain => self.begin_drain(),
                 Event::DrainStageOver => match self.drain {
                     Some(Drain { stopping: false, .. }) => self.stop_all_for_shutdown(),
                     _ => {
                         tracing::error!(
-                            runs = self.runs.len(),
+                            runs = self.unreported(),
                             "results not written; the server will declare the runs lost"
                         );
                         break;
@@ -140,8 +140,11 @@ impl Agent {
                 Event::Step(Step::Offers) | Event::ChoreDone => {}
                 Event::Step(Step::Cancels(runs)) => runs.iter().for_each(|run| self.cancel(run)),
                 Event::Claimed(run, claimed) => self.begin(&run, claimed),
-                Event::Ended(run, end) => self.report(&run, end),
-                Event::Completed(run) => self.forget(&run),
+                Event::DeadlinePassed => self.stop_overdue(),
+                Event::Spoke(run) => self.keep_notes(&run),
+                Event::Ended(run, Some(end)) => self.report(&run, end),
+                Event::Ended(run, None) => self.thread_ended(&run),
+                Event::Completed(run) => self.completed(&run),
             }
             self.claim_while_free();
         }
@@ -157,6 +160,10 @@ impl Agent {
             () = shutdown.cancelled(), if self.drain.is_none() => Ok(Event::Drain),
             () = stage_over(self.drain) => Ok(Event::DrainStageOver),
             event = self.phase.next() => event,
+            () = passed(self.deadlines.first().map(|(at, _)| *at), &self.cluster.clock) => {
+                Ok(Event::DeadlinePassed)
+            }
+            Some(run) = self.speaking.1.recv() => Ok(Event::Spoke(run)),
             Some((run, end)) = self.handling.next() => Ok(Event::Ended(run, end)),
             Some(joined) = self.claims.join_next() => {
                 let (run, claimed) = joined.map_err(|e| broken("claim", &e))?;
@@ -209,8 +216,13 @@ impl Agent {
         match self.handlers.get(&snapshot.target) {
             Some(handler) if live.stop.reason().is_none() => {
                 tracing::debug!(%run, job = %snapshot.job_id, target = %snapshot.target, "started");
-                let ctx = JobContext::new(snapshot, token, live.stop.clone());
-                self.handling.start(Arc::clone(handler), ctx, live.stop.clone(), self.graces.kill);
+                let notes = Notes::new(run.clone(), self.speaking.0.clone());
+                live.notes = Some(notes.clone());
+                let clock = self.cluster.clock.clone();
+                let ctx = JobContext::new(snapshot, token, live.stop.clone(), notes, clock);
+                live.deadline = ctx.deadline_since_boot();
+                self.deadlines.extend(live.deadline.map(|at| (at, run.clone())));
+                self.handling.start(handler, ctx, live.stop.clone(), self.graces.handler);
             }
             _ => self.report(run, End::NotStarted),
         }
@@ -219,18 +231,71 @@ impl Agent {
     fn report(&mut self, run: &RunId, end: End) {
         let Some(live) = self.runs.get_mut(run) else { return };
         let Some(mut claimed) = live.claimed.take() else { return };
+        if let Some(at) = live.deadline.take() {
+            self.deadlines.remove(&(at, run.clone()));
+        }
+        if let End::Dropped(grace) | End::GivenUp(grace) = &end {
+            live.overstays = matches!(end, End::GivenUp(_));
+            let (reason, thread_goes_on) = (live.stop.reason(), live.overstays);
+            tracing::warn!(%run, ?reason, ?grace, thread_goes_on, "a handler did not stop when it was asked to");
+        }
+        if let Some(notes) = live.notes.take() {
+            claimed.take_over(notes.close());
+        }
         let (outcome, text) = conclude(end, live.stop.reason());
         let took = self.cluster.clock.boot().saturating_sub(live.started);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         claimed.execution.finish(outcome, text, self.cluster.now(), took_ms);
         tracing::debug!(%run, outcome = outcome.as_str(), took_ms, "ended");
-        let cancel_seen = std::mem::take(&mut live.cancel_seen);
+        // To the leader it says that there is to be no further attempt, as long as one could follow.
+        let cancel_seen = std::mem::take(&mut live.cancel_seen) && claimed.execution.decided;
         let report = Report { client: live.client.clone(), claimed, cancel_seen };
         let (cluster, run) = (self.cluster.clone(), run.clone());
         self.reports.spawn(async move {
             complete(cluster, report).await;
             run
         });
+    }
+
+    /// Asks those whose time is over to stop.
+    fn stop_overdue(&mut self) {
+        let now = self.cluster.clock.boot();
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, run)) = self.deadlines.pop_first() else { return };
+            if let Some(live) = self.runs.get_mut(&run) {
+                live.deadline = None;
+                live.stop.stop(StopReason::TimedOut);
+            }
+        }
+    }
+
+    /// Starts the writer of what a handler says.
+    fn keep_notes(&mut self, run: &RunId) {
+        let Some(live) = self.runs.get(run) else { return };
+        if let (Some(claimed), Some(notes)) = (&live.claimed, &live.notes) {
+            self.chores.spawn(notes::keep(self.cluster.clone(), claimed.clone(), notes.clone()));
+        }
+    }
+
+    fn unreported(&self) -> usize {
+        self.runs.values().filter(|live| !live.reported).count()
+    }
+
+    fn completed(&mut self, run: &RunId) {
+        match self.runs.get_mut(run) {
+            Some(live) if live.overstays => live.reported = true,
+            _ => self.forget(run),
+        }
+    }
+
+    /// The thread of a handler that was given up.
+    fn thread_ended(&mut self, run: &RunId) {
+        tracing::info!(%run, "the thread of a handler that was given up has ended");
+        let Some(live) = self.runs.get_mut(run) else { return };
+        live.overstays = false;
+        if live.reported {
+            self.forget(run);
+        }
     }
 
     fn forget(&mut self, run: &RunId) {
@@ -282,7 +347,19 @@ impl Agent {
             live.stop.stop(StopReason::Shutdown);
         }
         // As long for the handlers, and as long again for their results.
-        self.drain = Some(Drain { until: Instant::now() + 2 * self.graces.kill, stopping: true });
+        self.drain = Some(Drain { until: Instant::now() + 2 * self.graces.handler.kill, stopping: true });
+    }
+}
+
+impl Drop for Agent {
+    /// A thread is not dropped with the rest: it is told to end, and waits for nothing that will not come.
+    fn drop(&mut self) {
+        for live in self.runs.values() {
+            live.stop.stop(StopReason::Shutdown);
+            if let Some(notes) = &live.notes {
+                notes.close();
+            }
+        }
     }
 }
 
@@ -296,19 +373,6 @@ impl Phase {
             Self::Registering(registering) => Ok(Event::Registered(registering.await)),
             Self::Serving(serving) => serving.next().await.map(Event::Step),
             Self::Leaving => std::future::pending().await,
-        }
-    }
-}
-
-impl Live {
-    fn new(registration: &Registration) -> Self {
-        Self {
-            client: registration.client.clone(),
-            lease_id: registration.lease.id,
-            stop: Stop::default(),
-            cancel_seen: false,
-            started: Duration::ZERO,
-            claimed: None,
         }
     }
 }

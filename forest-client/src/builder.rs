@@ -8,8 +8,10 @@ use forest_etcd::{EtcdConfig, SharedClock, SystemClock};
 use forest_proto::{GroupName, Keyspace, TargetName};
 
 use crate::agent::Graces;
+use crate::blocking::{self, BlockingHandler};
 use crate::error::Error;
-use crate::handler::{BoxedHandler, Handler, boxed};
+use crate::execute::StopGraces;
+use crate::handler::{AnyHandler, Handler, boxed};
 use crate::registration::{Profile, random_from_system};
 use crate::worker::{Plan, Worker};
 
@@ -22,6 +24,7 @@ const MAX_CAPACITY: u32 = 10_000;
 const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(5);
 const LEASE_TTL: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3600);
 const DEFAULT_DRAIN_GRACE: Duration = Duration::from_secs(30);
+const DEFAULT_STOP_GRACE: Duration = Duration::from_secs(10);
 const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(5);
 const MAX_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_TEXT: usize = 256;
@@ -39,8 +42,9 @@ pub struct Builder {
     lease_ttl: Duration,
     labels: BTreeMap<String, String>,
     drain_grace: Duration,
+    stop_grace: Duration,
     kill_grace: Duration,
-    jobs: Vec<(String, BoxedHandler)>,
+    jobs: Vec<(String, AnyHandler)>,
     simulated: Option<SharedClock>,
 }
 
@@ -63,6 +67,7 @@ impl Builder {
             lease_ttl: DEFAULT_LEASE_TTL,
             labels: BTreeMap::new(),
             drain_grace: DEFAULT_DRAIN_GRACE,
+            stop_grace: DEFAULT_STOP_GRACE,
             kill_grace: DEFAULT_KILL_GRACE,
             jobs: Vec::new(),
             simulated: None,
@@ -74,7 +79,18 @@ impl Builder {
     /// Only runs of these targets are ever claimed. A run of another target that was given to this worker
     /// stays untouched, and the server moves it elsewhere. See [`Handler`] for what a handler is.
     pub fn job<Arguments>(mut self, target: impl Into<String>, handler: impl Handler<Arguments>) -> Self {
-        self.jobs.push((target.into(), boxed(handler)));
+        self.jobs.push((target.into(), AnyHandler::Async(boxed(handler))));
+        self
+    }
+
+    /// The handler for a target, one that blocks: each run has a thread of its own, of which there are never more
+    /// than [`capacity`](Self::capacity). See [`BlockingHandler`] for what it is and how it is stopped.
+    pub fn blocking_job<Arguments>(
+        mut self,
+        target: impl Into<String>,
+        handler: impl BlockingHandler<Arguments>,
+    ) -> Self {
+        self.jobs.push((target.into(), AnyHandler::Blocking(blocking::boxed(handler))));
         self
     }
 
@@ -139,8 +155,16 @@ impl Builder {
         self
     }
 
-    /// How long a handler that was asked to stop may take to return before it is dropped at its next `await`.
-    /// Default: 5 s.
+    /// How long a handler may take to return after its run was cancelled, or took longer than its job allows,
+    /// before it is dropped at its next `await`. Default: 10 s. The run counts as alive until then.
+    pub fn stop_grace(mut self, grace: Duration) -> Self {
+        self.stop_grace = grace;
+        self
+    }
+
+    /// The same after this process may have lost its registration, and when it shuts down and the time for
+    /// draining is over. Default: 5 s, which is how long the server, unless it is told otherwise, waits before it
+    /// declares the run lost: a longer time here needs a longer one there.
     pub fn kill_grace(mut self, grace: Duration) -> Self {
         self.kill_grace = grace;
         self
@@ -177,7 +201,10 @@ impl Builder {
         }
         let graces = Graces {
             drain: grace("drain_grace", self.drain_grace)?,
-            kill: grace("kill_grace", self.kill_grace)?,
+            handler: StopGraces {
+                stop: grace("stop_grace", self.stop_grace)?,
+                kill: grace("kill_grace", self.kill_grace)?,
+            },
         };
         let handlers = handlers(&self.jobs)?;
         let host = || gethostname::gethostname().to_string_lossy().into_owned();
@@ -206,14 +233,14 @@ fn from_environment() -> EtcdConfig {
     }
 }
 
-fn handlers(jobs: &[(String, BoxedHandler)]) -> Result<BTreeMap<TargetName, BoxedHandler>, Error> {
+fn handlers(jobs: &[(String, AnyHandler)]) -> Result<BTreeMap<TargetName, AnyHandler>, Error> {
     if jobs.is_empty() {
         return Err(Error::config("job", "a worker without a handler could do nothing"));
     }
     let mut handlers = BTreeMap::new();
     for (target, handler) in jobs {
         let target = TargetName::new(target).map_err(|e| Error::config("job", e))?;
-        if handlers.insert(target.clone(), Arc::clone(handler)).is_some() {
+        if handlers.insert(target.clone(), handler.clone()).is_some() {
             return Err(Error::config("job", format!("target {target} has two handlers")));
         }
     }
@@ -287,6 +314,8 @@ mod tests {
         check(good().lease_ttl(Duration::from_secs(1)), "lease_ttl", "2 s to 1 h");
         check(good().drain_grace(Duration::MAX), "drain_grace", "week");
         check(good().kill_grace(Duration::MAX), "kill_grace", "week");
+        check(good().stop_grace(Duration::MAX), "stop_grace", "week");
+        check(good().blocking_job("pay", |_: JobContext| Ok::<_, String>(())), "job", "two handlers");
         check(good().name("a\nb"), "name", "control");
         check(good().address("x".repeat(257)), "address", "256");
         check(good().label("", "x"), "label", "empty");

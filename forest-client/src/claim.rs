@@ -15,6 +15,7 @@ use forest_etcd::{Backoff, Error, KeyValue, Outcome, Txn};
 use forest_proto::record::{Execution, Snapshot, Status, decode, encode};
 
 use crate::cluster::Cluster;
+use crate::notes::Told;
 use crate::registration::Registration;
 
 /// A snapshot that was seen, and the revision at which it was written.
@@ -34,6 +35,17 @@ pub(crate) struct Claimed {
     pub(crate) fencing_token: i64,
     /// The revision at which it was last written by us.
     pub(crate) revision: i64,
+}
+
+impl Claimed {
+    /// Takes what the handler said last into the record that ends the run.
+    pub(crate) fn take_over(&mut self, told: Told) {
+        self.execution.progress = told.progress;
+        if told.checkpoint.is_some() {
+            self.execution.snapshot.checkpoint = told.checkpoint;
+        }
+        self.revision = told.revision.unwrap_or(self.revision);
+    }
 }
 
 struct Attempt {

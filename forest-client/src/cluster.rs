@@ -11,6 +11,8 @@ use forest_proto::{GroupName, Keyspace};
 pub(crate) struct Cluster {
     pub(crate) store: Store,
     pub(crate) batcher: BatcherHandle,
+    /// For what handlers say while they run: never before a claim or a result.
+    pub(crate) notes: BatcherHandle,
     pub(crate) session: SessionHandle,
     pub(crate) clock: SharedClock,
     pub(crate) random: fn() -> u64,

@@ -1,19 +1,22 @@
 //! Completing: a result is written until etcd has acknowledged it.
 //!
 //! It is guarded by nothing but the execution itself: nobody else writes the execution of a live run, so
-//! if it is not as this client left it, the server has declared the run lost. Then the result is kept
+//! if it is not as this client left it, the server has declared the run lost, or a write of what the handler
+//! had said has just taken effect. After the latter, which is still a running record with this claim's fencing
+//! token, the result is written over that one at once. After the former the result is kept
 //! under a key of its own, where it changes no decision. The registration does not matter: work that was
 //! finished counts, even if the client has lost its lease meanwhile, as long as nobody gave up on it.
 //!
 //! If the reply to a write is lost and the server has collected the execution before the next look, the
 //! two cases cannot be told apart; then the result is kept aside too, which at worst says the same twice.
 
-use forest_etcd::{Backoff, Outcome, Txn};
+use forest_etcd::{Backoff, KeyValue, Outcome, Txn};
 use forest_proto::ClientId;
 use forest_proto::record::encode;
 
 use crate::claim::Claimed;
 use crate::cluster::Cluster;
+use crate::notes::is_ours;
 
 /// From this many failures on, each further one is a warning.
 const PATIENCE: u32 = 5;
@@ -32,20 +35,26 @@ pub(crate) struct Report {
 pub(crate) async fn complete(cluster: Cluster, report: Report) {
     let value = encode(&report.claimed.execution);
     let run = &report.claimed.execution.snapshot.id;
-    let mut txn = Txn::new()
-        .modified(&report.claimed.key, report.claimed.revision)
-        .put(&report.claimed.key, value.clone())
-        .or_get(&report.claimed.key);
-    if report.cancel_seen {
-        txn = txn.delete(cluster.keys.cancel(&cluster.group, &report.client, run));
-    }
+    let mut revision = report.claimed.revision;
     let mut backoff = Backoff::default();
     loop {
-        match cluster.batcher.submit(txn.clone()).await {
+        let mut txn = Txn::new()
+            .modified(&report.claimed.key, revision)
+            .put(&report.claimed.key, value.clone())
+            .or_get(&report.claimed.key);
+        if report.cancel_seen {
+            txn = txn.delete(cluster.keys.cancel(&cluster.group, &report.client, run));
+        }
+        match cluster.batcher.submit(txn).await {
             Ok(Outcome::Applied { .. }) => break,
             // By an attempt of ours whose reply was lost.
             Ok(Outcome::Refused { found, .. }) if found.iter().flatten().any(|kv| kv.value == value) => break,
-            Ok(Outcome::Refused { .. }) => {
+            Ok(Outcome::Refused { found, .. }) => {
+                let ours = |kv: &&KeyValue| is_ours(kv, report.claimed.fencing_token);
+                if let Some(kv) = found.iter().flatten().find(ours) {
+                    revision = kv.mod_revision;
+                    continue;
+                }
                 let key = cluster.keys.late(&cluster.group, &report.client, run);
                 tracing::warn!(%run, key, "the result came too late and is kept aside");
                 return keep_late(&cluster, key, value).await;

@@ -2,35 +2,52 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use forest_proto::record::{Origin, Snapshot};
+use forest_etcd::SharedClock;
+use forest_proto::record::{MAX_PROGRESS_TEXT, Origin, Progress, Snapshot};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId, TargetName};
 use tokio_util::sync::CancellationToken;
 
+use crate::deadline::Deadline;
+use crate::notes::{CheckpointError, Notes};
 use crate::stop::{Stop, StopReason};
 
 /// The run that a handler executes. Cheap to clone; clones stand for the same run.
 ///
 /// # Stopping
 /// Nobody can stop a handler but the handler itself, so a long one waits for [`cancelled`](Self::cancelled)
-/// beside its work. It is asked to stop when somebody cancels the run, when this process may have lost its
-/// registration, and when the worker shuts down and the time for draining is over. A handler that has not
-/// returned within the worker's [`kill_grace`](crate::Builder::kill_grace) is dropped at its next `await`.
+/// beside its work. It is asked to stop when somebody cancels the run, when the run takes longer than its job
+/// allows, when this process may have lost its registration, and when the worker shuts down and the time for
+/// draining is over. A handler that has not returned within the worker's
+/// [`stop_grace`](crate::Builder::stop_grace), or [`kill_grace`](crate::Builder::kill_grace) in the two latter
+/// cases, is dropped at its next `await`.
+///
+/// A handler that was asked to stop and did not finish its work returns an error: `Ok` always counts as a
+/// success, even after the deadline, because the work is done then.
 ///
 /// # Fencing
 /// A run is executed at most once unless its job says `on_lost = retry`. Even then, and even if this
 /// process was frozen for an hour, a system that the handler writes to can refuse what is out of date: hand
 /// it [`fencing_token`](Self::fencing_token) and let it refuse every number smaller than one it has seen.
 ///
+/// # Progress and checkpoints
+/// Both are kept in the run's record in etcd, in at most one write a second; the latest of each counts.
+///
 /// ```
-/// # use forest_client::JobContext;
-/// async fn export(ctx: JobContext) -> Result<String, std::io::Error> {
-///     for page in 0..1000 {
+/// # use forest_client::{CheckpointError, JobContext};
+/// async fn export(ctx: JobContext) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+///     let first: u32 = ctx.last_checkpoint().map_or(Ok(0), str::parse)?;
+///     for page in first..1000 {
 ///         if ctx.is_cancelled() {
-///             return Err(std::io::Error::other(format!("stopped before page {page}")));
+///             return Err(format!("stopped before page {page}").into());
 ///         }
 ///         // ... write the page, handing on ctx.fencing_token() ...
+///         ctx.progress(u8::try_from(page / 10).unwrap_or(100), format!("page {page}"));
+///         if page % 100 == 99 {
+///             ctx.checkpoint((page + 1).to_string()).await?;
+///         }
 ///     }
 ///     Ok("1000 pages".into())
 /// }
@@ -44,11 +61,27 @@ struct Facts {
     snapshot: Snapshot,
     fencing_token: i64,
     stop: Stop,
+    deadline: Option<Deadline>,
+    notes: Notes,
+    clock: SharedClock,
 }
 
 impl JobContext {
-    pub(crate) fn new(snapshot: Snapshot, fencing_token: i64, stop: Stop) -> Self {
-        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop }) }
+    /// The time of the run, if it has a limit, begins now.
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        fencing_token: i64,
+        stop: Stop,
+        notes: Notes,
+        clock: SharedClock,
+    ) -> Self {
+        let deadline = snapshot.timeout_ms.map(|timeout_ms| Deadline::after(timeout_ms, &clock));
+        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop, deadline, notes, clock }) }
+    }
+
+    /// When it has to end, on the clock since boot.
+    pub(crate) fn deadline_since_boot(&self) -> Option<Duration> {
+        self.facts.deadline.map(|deadline| deadline.boot)
     }
 
     /// The run. A further attempt is a run of its own, with an id of its own.
@@ -125,6 +158,65 @@ impl JobContext {
         self.facts.fencing_token
     }
 
+    /// When the handler will be asked to stop because the run takes too long: the job's `timeout_ms` after the
+    /// handler started. `None` without a limit. In the terms of this machine's wall clock as it was then; for
+    /// what is left by now, whatever became of that clock, see [`remaining`](Self::remaining).
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.facts.deadline.map(|deadline| deadline.wall)
+    }
+
+    /// How much of the time for this run is left, zero when it is over; `None` without a limit. A machine's
+    /// sleep counts. Good as the time limit of what the handler calls.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.facts.deadline.map(|deadline| deadline.remaining(&self.facts.clock))
+    }
+
+    /// Tells how far the handler is, for people: 0 to 100 (more counts as 100), and what it is doing (of a
+    /// longer text the first 1 KiB). Never waits and never fails: it is written soon, at most once a second, and
+    /// what is told in between is never seen. After the end of the run it does nothing.
+    pub fn progress(&self, percent: u8, text: impl Into<String>) {
+        let mut text = text.into();
+        text.truncate(text.floor_char_boundary(MAX_PROGRESS_TEXT));
+        let at = Instant::from_ms(self.facts.clock.wall_ms());
+        self.facts.notes.progress(Progress { percent: percent.min(100), text, at });
+    }
+
+    /// Saves how far the handler is, for the next attempt: [`last_checkpoint`](Self::last_checkpoint) of that one
+    /// is the last that was saved by any attempt before it. At most 64 KiB of text.
+    ///
+    /// Returns `Ok` when this checkpoint, or a later one of the same run, is in etcd: from then on the next
+    /// attempt gets it, whatever becomes of this process. A run writes at most once a second, so a call may take
+    /// that long; and as long as etcd does not answer. One that was not waited for is written all the same, at the
+    /// latest together with the end of the run.
+    ///
+    /// # Errors
+    /// [`CheckpointError::TooLarge`]: nothing has changed. [`CheckpointError::GivenUp`]: the server has declared
+    /// the run lost, and the handler should stop. [`CheckpointError::Ended`]: a handler sees that only from a task
+    /// that outlives it.
+    pub async fn checkpoint(&self, value: impl Into<String>) -> Result<(), CheckpointError> {
+        self.facts.notes.checkpoint(value.into()).await.unwrap_or(Err(CheckpointError::Ended))
+    }
+
+    /// As [`checkpoint`](Self::checkpoint), for [blocking](crate::BlockingHandler) handlers: blocks the thread.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint). When the handler is given up, [`CheckpointError::Ended`].
+    ///
+    /// # Panics
+    /// In an asynchronous handler: its thread must not be blocked.
+    pub fn checkpoint_blocking(&self, value: impl Into<String>) -> Result<(), CheckpointError> {
+        self.facts.notes.checkpoint(value.into()).blocking_recv().unwrap_or(Err(CheckpointError::Ended))
+    }
+
+    /// The last checkpoint that an earlier attempt has saved, wherever that ran; `None` on the first attempt and
+    /// if none was saved. What this attempt saves does not change it.
+    #[must_use]
+    pub fn last_checkpoint(&self) -> Option<&str> {
+        self.facts.snapshot.checkpoint.as_deref()
+    }
+
     /// Completes when the handler should stop. See [Stopping](Self#stopping).
     pub async fn cancelled(&self) {
         self.facts.stop.token().cancelled().await;
@@ -160,5 +252,63 @@ impl fmt::Debug for JobContext {
             .field("fencing_token", &self.fencing_token())
             .field("stop_reason", &self.stop_reason())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use forest_etcd::SystemClock;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::handler::tests::snapshot;
+
+    impl JobContext {
+        /// With token 7, and nobody to hear what the handler says.
+        pub(crate) fn of(snapshot: Snapshot, stop: Stop) -> Self {
+            let notes = Notes::new(snapshot.id.clone(), mpsc::unbounded_channel().0);
+            Self::new(snapshot, 7, stop, notes, SystemClock::shared())
+        }
+    }
+
+    fn plain() -> Snapshot {
+        snapshot("20261118110640000-j1-1", "pay", "")
+    }
+
+    #[test]
+    fn a_handler_sees_its_deadline() {
+        let unlimited = JobContext::of(plain(), Stop::default());
+        assert_eq!((unlimited.deadline(), unlimited.remaining()), (None, None));
+        let before = SystemClock::shared().wall_ms();
+        let limited = Snapshot { timeout_ms: Some(60_000), ..plain() };
+        let ctx = JobContext::of(limited, Stop::default());
+        let left = ctx.remaining().unwrap_or_default();
+        assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
+        let late = ctx.deadline().map_or(0, Instant::as_ms) - before;
+        assert!((60_000..70_000).contains(&late), "{late}");
+        let over = JobContext::of(Snapshot { timeout_ms: Some(0), ..plain() }, Stop::default());
+        assert_eq!(over.remaining(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_told_is_cut_to_size() {
+        let (first, _asked) = mpsc::unbounded_channel();
+        let notes = Notes::new(plain().id, first);
+        let ctx = JobContext::new(plain(), 7, Stop::default(), notes.clone(), SystemClock::shared());
+        ctx.progress(250, "é".repeat(MAX_PROGRESS_TEXT));
+        let told = notes.close().progress.map(|told| (told.percent, told.text.len()));
+        assert_eq!(told, Some((100, MAX_PROGRESS_TEXT)));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_outlives_its_handler_saves_nothing() {
+        let (first, _asked) = mpsc::unbounded_channel();
+        let notes = Notes::new(plain().id, first);
+        let clock: SharedClock = Arc::new(SystemClock);
+        let ctx = JobContext::new(plain(), 7, Stop::default(), notes.clone(), clock);
+        notes.close();
+        assert_eq!(ctx.checkpoint("late").await, Err(CheckpointError::Ended));
     }
 }

@@ -12,6 +12,7 @@ use forest_proto::TargetName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blocking::BoxedBlocking;
 use crate::context::JobContext;
 
 /// What a run leaves behind: the text of its result, or why it failed.
@@ -20,8 +21,16 @@ pub(crate) type Verdict = Result<String, String>;
 pub(crate) type BoxedHandler =
     Arc<dyn Fn(JobContext) -> Pin<Box<dyn Future<Output = Verdict> + Send>> + Send + Sync>;
 
+/// A handler of either kind.
+#[derive(Clone)]
+pub(crate) enum AnyHandler {
+    Async(BoxedHandler),
+    /// With a thread of its own.
+    Blocking(BoxedBlocking),
+}
+
 /// The handlers of a worker by target.
-pub(crate) type Handlers = Arc<BTreeMap<TargetName, BoxedHandler>>;
+pub(crate) type Handlers = Arc<BTreeMap<TargetName, AnyHandler>>;
 
 /// What can be registered with [`Builder::job`](crate::Builder::job):
 /// `async fn(JobContext) -> Result<R, E>` and `async fn(JobContext, P) -> Result<R, E>`, or closures of
@@ -96,7 +105,7 @@ pub(crate) fn boxed<Arguments, H: Handler<Arguments>>(handler: H) -> BoxedHandle
     Arc::new(move |ctx| Box::pin(handler.call(ctx)))
 }
 
-fn parse<P: DeserializeOwned>(ctx: &JobContext) -> Result<P, String> {
+pub(crate) fn parse<P: DeserializeOwned>(ctx: &JobContext) -> Result<P, String> {
     let text = match ctx.params().trim() {
         "" => "null",
         text => text,
@@ -106,7 +115,7 @@ fn parse<P: DeserializeOwned>(ctx: &JobContext) -> Result<P, String> {
         .map_err(|e| format!("the parameters do not fit target `{}`: {e}", ctx.target()))
 }
 
-fn verdict<R: Serialize, E: Display>(answer: Result<R, E>) -> Verdict {
+pub(crate) fn verdict<R: Serialize, E: Display>(answer: Result<R, E>) -> Verdict {
     let result = answer.map_err(|e| format!("{e:#}"))?;
     let json = serde_json::to_string(&result)
         .map_err(|e| format!("the handler succeeded, but its result cannot be written as JSON: {e}"))?;
@@ -137,7 +146,7 @@ pub(crate) mod tests {
 
     async fn run<A, H: Handler<A>>(handler: H, params: &str) -> Verdict {
         let snapshot = snapshot("20261118110640000-j1-1", "pay", params);
-        boxed(handler)(JobContext::new(snapshot, 7, Stop::default())).await
+        boxed(handler)(JobContext::of(snapshot, Stop::default())).await
     }
 
     #[derive(serde::Deserialize)]

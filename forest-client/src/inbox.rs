@@ -134,14 +134,14 @@ mod tests {
 
     use super::*;
     use crate::context::JobContext;
-    use crate::handler::{boxed, tests::snapshot};
+    use crate::handler::{AnyHandler, boxed, tests::snapshot};
 
     async fn nothing(_: JobContext) -> Result<(), String> {
         Ok(())
     }
 
     fn inbox() -> Inbox {
-        let handlers = [(TargetName::new("pay").unwrap(), boxed(nothing))].into();
+        let handlers = [(TargetName::new("pay").unwrap(), AnyHandler::Async(boxed(nothing)))].into();
         Inbox::new(Keyspace::default(), GroupName::new("trade").unwrap(), Arc::new(handlers))
     }
 

@@ -23,34 +23,45 @@
 //!   after the server has declared the run lost is kept aside and changes nothing.
 //! * A worker that is cut off from etcd **fences itself**: before the server can give its runs to others, its
 //!   handlers are asked to stop ([`JobContext::cancelled`]), and what does not stop is dropped.
+//! * A run that takes longer than its job's `timeout_ms` is asked to stop, dropped after a
+//!   [grace time](Builder::stop_grace), and recorded as timed out.
 //! * A handler's **panic** or error fails its run and nothing else.
 //! * On SIGTERM a worker **drains**: nothing new, running handlers finish, results are written.
 //!
 //! # What a handler must do
-//! Return when asked to, if it takes longer than a few seconds; and never block its thread: use
-//! `tokio::task::spawn_blocking` for what cannot wait asynchronously, because a worker whose threads are all
-//! blocked cannot keep its lease.
+//! Return when asked to, if it takes longer than a few seconds; and never block its thread, because a worker whose
+//! threads are all blocked cannot keep its lease: what cannot wait asynchronously is a
+//! [`blocking_job`](Builder::blocking_job), with a thread of its own.
+//!
+//! A long one tells [how far it is](JobContext::progress), and [saves](JobContext::checkpoint) what its next
+//! attempt needs in order not to begin from the start.
 #![warn(missing_docs)]
 
 mod agent;
+mod blocking;
 mod builder;
 mod claim;
 mod cluster;
 mod complete;
 mod context;
+mod deadline;
 mod error;
 mod execute;
 mod handler;
 mod inbox;
+mod live;
+mod notes;
 mod registration;
 mod serving;
 mod stop;
 mod worker;
 
+pub use blocking::BlockingHandler;
 pub use builder::{Builder, ENDPOINTS_VARIABLE};
 pub use context::JobContext;
 pub use error::Error;
 pub use handler::Handler;
+pub use notes::CheckpointError;
 pub use stop::StopReason;
 pub use worker::Worker;
 

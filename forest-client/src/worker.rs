@@ -91,7 +91,8 @@ impl Worker {
     }
 
     /// As [`run`](Self::run), but listens to no signals and drains when `shutdown` is cancelled. Dropping the
-    /// future drops all handlers where they are; the server then declares their runs lost.
+    /// future drops all handlers where they are, and asks blocking ones to stop; the server then declares their
+    /// runs lost.
     ///
     /// # Errors
     /// [`Error::Config`] if etcd refuses the lease for good; [`Error::Broken`] if a part of the worker ended
@@ -99,9 +100,11 @@ impl Worker {
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self { plan, store, session, lease } = self;
         let (batcher, submit) = Batcher::new(store.clone(), LANES, QUEUE);
+        let (notes_batcher, notes) = Batcher::new(store.clone(), 1, QUEUE);
         let cluster = Cluster {
             store,
             batcher: submit,
+            notes,
             session: lease,
             clock: plan.clock,
             random: plan.random,
@@ -114,6 +117,8 @@ impl Worker {
         services.spawn(async move { ("etcd session", session.run(token).await) });
         let token = closing.clone();
         services.spawn(async move { ("batcher", batcher.run(token).await) });
+        let token = closing.clone();
+        services.spawn(async move { ("batcher of notes", notes_batcher.run(token).await) });
 
         let agent = Agent::new(cluster, plan.profile, plan.handlers, plan.graces);
         let ended = tokio::select! {

@@ -219,6 +219,7 @@ impl Begin {
             .lease_ttl(lease_ttl)
             .drain_grace(Duration::from_secs(3))
             .kill_grace(Duration::from_secs(1))
+            .stop_grace(Duration::from_secs(1))
             .etcd_config(self.etcd())
             .simulated(self.clock)
             .job("work", work)
@@ -240,12 +241,20 @@ async fn handle(ctx: JobContext, work: Work, record: Record, machine: MachineId)
     let run = ctx.run_id().clone();
     let fencing_token = ctx.fencing_token();
     record.add(Happened::Started { machine, run: run.clone(), fencing_token });
+    // Half of them say how far they are, so that what they say and how they end meet on the way to etcd.
+    let speaks = fastrand::bool();
+    if speaks {
+        ctx.progress(1, "begun");
+    }
     let takes = Duration::from_millis(fastrand::u64(..=work.takes_ms));
     let stopped = tokio::select! {
         biased;
         () = ctx.cancelled(), if work.listens => true,
         () = tokio::time::sleep(takes) => false,
     };
+    if speaks {
+        ctx.progress(99, "nearly done");
+    }
     let failed = stopped || fastrand::u8(..100) < work.fails;
     record.add(Happened::Ended { machine, run, failed });
     if failed { Err("as planned".into()) } else { Ok(()) }

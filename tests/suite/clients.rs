@@ -149,6 +149,66 @@ async fn a_lost_run_is_tried_again_elsewhere_with_a_larger_token_if_its_job_says
     assert_eq!(played[&second.id].tokens[0], second.fencing_token.expect("a token"));
 }
 
+fn paging(fields: Value) -> Value {
+    let mut job = sleeping(600_000);
+    job["target"] = json!("pages");
+    for (name, value) in fields.as_object().expect("fields") {
+        job[name] = value.clone();
+    }
+    job
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_run_goes_on_elsewhere_at_its_last_checkpoint() {
+    let Some(stage) = Stage::set(cluster()).await else { return };
+    let doomed = stage.worker("doomed", &[]).await;
+    let job =
+        stage.job(paging(json!({"on_lost": "retry", "max_attempts": 2, "retry_delays_ms": [100]}))).await;
+    let run = stage.run(&job).await;
+    let admin = stage.cluster.admin();
+    let told = eventually("its progress", SOON, async || admin.get_run(&run).await.ok()?.progress).await;
+    assert_eq!((told.percent, told.text.as_str()), (40, "page 4"));
+    assert!((now().as_ms() - told.at).abs() < 60_000, "{}", told.at);
+    let listed = admin.runs_of(&job).await.expect("listed");
+    assert_eq!(listed[0].progress.as_ref().map(|told| told.percent), Some(40), "{listed:?}");
+
+    // By the time it is killed the checkpoint, which was said after the progress, has been saved too.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    doomed.kill9();
+    let _other = stage.worker("other", &[]).await;
+    let first = stage.ended_within(&run, LOST_WITHIN).await;
+    let second = run.parse::<RunId>().expect("a run id").with_attempt(2).to_string();
+    let second = stage.ended(&second).await;
+    assert_eq!((first.outcome.as_deref(), second.outcome.as_deref()), (Some("lost"), Some("succeeded")));
+    assert_eq!(second.result.as_deref(), Some("went on at page 4"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_too_long_is_tried_again_by_the_rules_of_its_job() {
+    let Some(stage) = Stage::set(cluster()).await else { return };
+    let _worker = stage.worker("worker", &[]).await;
+    let backoff = json!({"first_ms": 100, "max_ms": 1000, "factor_percent": 200, "jitter_percent": 10});
+    let rules = json!({
+        "timeout_ms": 2000, "max_attempts": 3, "retry_backoff": backoff, "retry_if": ["timed_out"],
+    });
+    let job = stage.job(paging(rules)).await;
+    let run = stage.run(&job).await;
+    let first = stage.ended(&run).await;
+    assert_eq!((first.status, first.outcome.as_deref()), (4, Some("timed_out")), "{first:?}");
+    assert_eq!(first.result.as_deref(), Some("timed out: stopped"));
+    let second = run.parse::<RunId>().expect("a run id").with_attempt(2).to_string();
+    let second = stage.ended(&second).await;
+    assert_eq!(second.result.as_deref(), Some("went on at page 4"));
+
+    let mut failing = json!({"target": "fail", "max_attempts": 3, "retry_if": ["timed_out"]});
+    failing["retry_delays_ms"] = json!([100]);
+    let job = stage.job(failing).await;
+    let run = stage.run(&job).await;
+    assert_eq!(stage.ended(&run).await.outcome.as_deref(), Some("failed"));
+    stage.quiet(SOON).await;
+    assert_eq!(stage.rows(&job).await.len(), 1, "a failure is not among the outcomes to try again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_was_frozen_past_its_lease_neither_restarts_nor_rewrites_anything() {
     let Some(stage) = Stage::set(cluster()).await else { return };

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A failed step is a failed test.
 
 mod bench;
+mod long;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -333,7 +334,7 @@ async fn a_run_can_be_cancelled() {
     let bench = Bench::new(require!(shared_etcd().await)).await;
     let gated = Gated::new();
     let worker = bench.worker().job("wait", until_stopped).job("deaf", deaf).job("gated", gated.handler());
-    let running = Running::start(worker.kill_grace(Duration::from_millis(300)));
+    let running = Running::start(worker.stop_grace(Duration::from_millis(300)));
     let client = bench.client(None).await;
     for (number, target) in [(1, "wait"), (2, "deaf")] {
         let run = bench.give(&client, &bench.snapshot(number, target, "")).await;

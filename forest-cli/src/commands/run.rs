@@ -1,6 +1,6 @@
 //! `run`: runs, live and finished.
 
-use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Run};
+use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Progress, Run};
 use serde_json::{Value, json};
 
 use super::{Context, job};
@@ -70,12 +70,8 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
     });
     let listed = listed.await?;
     let view = &context.view;
-    let row = |run: &Run| {
-        let took =
-            if run.finished_at == 0 { String::new() } else { format!(" in {}", span(run.duration_ms)) };
-        let state = format!("{}{took}", state(run));
-        vec![run.id.clone(), run.job_name.clone(), view.second(run.created_at), state]
-    };
+    let row =
+        |run: &Run| vec![run.id.clone(), run.job_name.clone(), view.second(run.created_at), how_far(run)];
     let list = List { header: &["RUN", "JOB", "CREATED", "STATE"], row: &row, json: &to_json };
     view.list(context.console, "runs", &listed, &list)
 }
@@ -83,6 +79,22 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
 /// How a run is in one word: a finished one by its outcome.
 pub(super) fn state(run: &Run) -> &str {
     if run.outcome.is_empty() { &run.state } else { &run.outcome }
+}
+
+/// How a run is, and what there is to say of its time: how long it took, or how far it is.
+fn how_far(run: &Run) -> String {
+    let more = match &run.progress {
+        _ if run.finished_at != 0 => format!(" in {}", span(run.duration_ms)),
+        Some(progress) => format!(" {}", progress_text(progress)),
+        None => String::new(),
+    };
+    format!("{}{more}", state(run))
+}
+
+/// How far a run is, as its handler says.
+fn progress_text(progress: &Progress) -> String {
+    let text = if progress.text.is_empty() { String::new() } else { format!(" {}", progress.text) };
+    format!("{} %{text}", progress.percent)
 }
 
 pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
@@ -106,6 +118,10 @@ pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
     ];
     if run.missed_fires > 0 {
         fields.push(field("missed fires", run.missed_fires.to_string()));
+    }
+    if let Some(progress) = &run.progress {
+        let told = format!("{}, told {}", progress_text(progress), view.instant(progress.at));
+        fields.push(field("progress", told));
     }
     fields.push(field("params", run.params.as_str()));
     fields.push(field(&format!("result{cut}"), run.result.as_str()));
@@ -137,6 +153,9 @@ pub(super) fn to_json(run: &Run) -> Value {
         "term": run.term,
         "missed_fires": run.missed_fires,
         "result_truncated": run.result_truncated,
+        "progress": run.progress.as_ref().map(|progress| json!({
+            "percent": progress.percent, "text": progress.text, "at": instant_json(progress.at),
+        })),
     })
 }
 
@@ -144,8 +163,11 @@ pub(super) fn to_json(run: &Run) -> Value {
 mod tests {
     use serde_json::{Value, json};
 
+    use forest_proto::admin::v1::Progress;
+
+    use super::how_far;
     use crate::error::Exit;
-    use crate::fake::Fake;
+    use crate::fake::{Fake, run_in};
 
     #[tokio::test]
     async fn live_runs_come_first() {
@@ -207,11 +229,32 @@ result         line one
 ";
         assert_eq!(fake.cli(&["run", "get", "20261118110640000-11-1"]).await.stdout, expected);
         let json = fake.cli(&["run", "get", "20261118110640000-11-1", "-o", "json"]).await.json();
-        assert_eq!(json.as_object().map(serde_json::Map::len), Some(23));
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(24));
         assert_eq!((&json["state"], &json["outcome"]), (&json!("finished"), &json!("failed")));
         assert_eq!(json["started_at"], "2026-11-18T11:06:40.120Z");
         let pending = fake.cli(&["run", "get", "20261118110640000-10-1", "-o", "json"]).await.json();
         assert_eq!((&pending["started_at"], &pending["outcome"]), (&Value::Null, &json!("")));
+    }
+
+    #[tokio::test]
+    async fn a_run_shows_how_far_it_is() {
+        let told = Progress { percent: 40, text: "page 4".into(), at: 1_795_000_001_000 };
+        let mut run = run_in("running", "");
+        assert_eq!(how_far(&run), "running");
+        run.progress = Some(Progress { text: String::new(), ..told.clone() });
+        assert_eq!(how_far(&run), "running 40 %");
+        run.progress = Some(told);
+        assert_eq!(how_far(&run), "running 40 % page 4");
+
+        let fake = Fake::start().await;
+        fake.state().polls = [Ok(run.clone()), Ok(run)].into();
+        let table = fake.cli(&["run", "get", "r7"]).await.stdout;
+        let line = table.lines().find(|line| line.starts_with("progress")).map(str::to_owned);
+        let expected = "progress       40 % page 4, told 2026-11-18 11:06:41+00";
+        assert_eq!(line.as_deref(), Some(expected), "{table}");
+        let json = fake.cli(&["run", "get", "r7", "-o", "json"]).await.json();
+        let expected = json!({"percent": 40, "text": "page 4", "at": "2026-11-18T11:06:41.000Z"});
+        assert_eq!(json["progress"], expected);
     }
 
     #[tokio::test]

@@ -9,6 +9,9 @@ use crate::core::runs::{Place, Run};
 use crate::core::view::View;
 use crate::store::{Entry, Filter, PageToken};
 
+/// So many documents of executions are read at once: with parameters and checkpoints they can be large.
+const DOCUMENTS: usize = 16;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunState {
     Delayed,
@@ -89,7 +92,7 @@ impl Admin {
             ),
         };
         let live = match (&from, &wanted.outcome) {
-            (None, None) => self.live_runs(filter.clone(), size).await?,
+            (None, None) => self.with_documents(self.live_runs(filter.clone(), size).await?).await,
             _ => Vec::new(),
         };
         if filter.live_only {
@@ -98,6 +101,25 @@ impl Admin {
         let rows = self.inner.history.list(&wanted, size, from.as_ref()).await?;
         let next = rows.next.map(|token| token.to_string()).unwrap_or_default();
         Ok((live, Page { items: rows.rows.into_iter().map(from_history).collect(), next }))
+    }
+
+    /// Reads the documents of those that are being executed: how far they are is nowhere else. An etcd that does
+    /// not answer leaves the list as it is.
+    async fn with_documents(&self, mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
+        let key = |summary: &RunSummary| {
+            let (group, run) = (GroupName::new(&summary.group).ok()?, summary.id.parse::<RunId>().ok()?);
+            Some(self.inner.keys.execution(&group, summary.client.parse().ok().as_ref(), &run))
+        };
+        let running = runs.iter_mut().filter(|run| run.state == RunState::Running);
+        let mut running: Vec<_> = running.filter_map(|run| Some((key(run)?, run))).collect();
+        for part in running.chunks_mut(DOCUMENTS) {
+            let keys: Vec<_> = part.iter().map(|(key, _)| key.clone()).collect();
+            let Ok((_, found)) = self.inner.store.get_many(&keys).await else { break };
+            for ((_, summary), kv) in part.iter_mut().zip(found) {
+                summary.execution = kv.and_then(|kv| decode(&kv.value).ok()).map(Box::new);
+            }
+        }
+        runs
     }
 
     async fn live_runs(&self, filter: RunFilter, size: usize) -> Result<Vec<RunSummary>, AdminError> {

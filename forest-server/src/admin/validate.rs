@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use forest_proto::record::{Job, MAX_PARAMS, Misfire, OnLost, Overlap, Routing, Trigger};
+use forest_proto::record::{
+    Job, MAX_PARAMS, Misfire, OnLost, Outcome, Overlap, RetryBackoff, Routing, Trigger,
+};
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
 
@@ -99,6 +101,7 @@ pub(super) fn check(
         }
         _ => Ok(()),
     };
+    within("timeout_ms", job.timeout_ms, 100, 30 * DAY_MS)?;
     within("misfire_threshold_ms", job.misfire_threshold_ms, 1000, 7 * DAY_MS)?;
     within("jitter_ms", Some(job.jitter_ms), 0, 3_600_000)?;
     within("start_deadline_ms", job.start_deadline_ms, 1000, 30 * DAY_MS)
@@ -181,7 +184,44 @@ fn check_attempts(job: &Job) -> Result<(), AdminError> {
     if job.retry_delays_ms.len() > 100 || job.retry_delays_ms.iter().any(|ms| *ms > 7 * DAY_MS) {
         return Err(AdminError::invalid("retry_delays_ms", "takes at most 100 delays of at most 7 days"));
     }
-    Ok(())
+    if let Some(backoff) = &job.retry_backoff {
+        if !job.retry_delays_ms.is_empty() {
+            return Err(AdminError::invalid("retry_backoff", "takes the place of retry_delays_ms: give one"));
+        }
+        check_backoff(backoff)?;
+    }
+    check_retry_if(job)
+}
+
+fn check_backoff(backoff: &RetryBackoff) -> Result<(), AdminError> {
+    let within = |field: &str, value: u64, least: u64, most: u64| match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(AdminError::invalid(
+            format!("retry_backoff.{field}"),
+            format!("{value} is not within {least} and {most}"),
+        )),
+    };
+    within("first_ms", backoff.first_ms, 1, 7 * DAY_MS)?;
+    within("max_ms", backoff.max_ms, backoff.first_ms, 7 * DAY_MS)?;
+    within("factor_percent", backoff.factor_percent.into(), 100, 10_000)?;
+    within("jitter_percent", backoff.jitter_percent.into(), 0, 100)
+}
+
+/// `retry_if` names failures, and says of lost runs the same as `on_lost` does.
+fn check_retry_if(job: &Job) -> Result<(), AdminError> {
+    let refused = |reason: String| Err(AdminError::invalid("retry_if", reason));
+    let failures = [Outcome::Failed, Outcome::TimedOut, Outcome::Lost];
+    if let Some(other) = job.retry_if.iter().find(|outcome| !failures.contains(outcome)) {
+        return refused(format!("{} is never tried again: use failed, timed_out, lost", other.as_str()));
+    }
+    let lost = job.retry_if.contains(&Outcome::Lost);
+    match job.on_lost {
+        OnLost::Fail if lost => refused("lost needs on_lost = retry as well".into()),
+        OnLost::Retry if !lost && !job.retry_if.is_empty() => {
+            refused("must name lost too, because of on_lost = retry".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The document has room for more than this version can do. What it cannot do, it does not store.
@@ -191,9 +231,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
         ("labels", !job.labels.is_empty(), "leave it out"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
         ("calendars", !job.calendars.is_empty(), "leave it out"),
-        ("retry_backoff", job.retry_backoff.is_some(), "use retry_delays_ms"),
-        ("retry_if", !job.retry_if.is_empty(), "leave it out"),
-        ("timeout_ms", job.timeout_ms.is_some(), "leave it out"),
         ("priority", job.priority != 0, "leave it out"),
         ("max_in_flight", job.max_in_flight.is_some(), "use overlap"),
         ("after", job.after.is_some(), "leave it out"),
@@ -216,3 +253,7 @@ pub(super) fn short_text(field: &str, text: &str, max: usize) -> Result<String, 
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

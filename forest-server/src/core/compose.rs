@@ -1,7 +1,10 @@
 //! The documents that a leader writes: snapshots, decisions, delays.
 
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
 use forest_proto::RunId;
-use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, Snapshot};
+use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, RetryBackoff, Snapshot};
 use forest_proto::time::Instant;
 use jiff::tz::TimeZone;
 
@@ -35,6 +38,8 @@ pub(crate) struct Occasion {
     pub(crate) origin: Origin,
     pub(crate) missed_fires: u64,
     pub(crate) params: Option<String>,
+    /// What the attempts before it have left.
+    pub(crate) checkpoint: Option<String>,
 }
 
 impl Occasion {
@@ -45,6 +50,7 @@ impl Occasion {
             origin: if missed.is_some() { Origin::Misfire } else { Origin::Schedule },
             missed_fires: missed.unwrap_or(0),
             params: None,
+            checkpoint: None,
         }
     }
 }
@@ -77,6 +83,9 @@ impl Composer<'_> {
             created_at: self.now(),
             max_attempts: job.max_attempts,
             on_lost: job.on_lost,
+            retry_if: job.retry_if.clone(),
+            timeout_ms: job.timeout_ms,
+            checkpoint: occasion.checkpoint,
             origin: occasion.origin,
             job_version: job.version,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
@@ -95,13 +104,15 @@ impl Composer<'_> {
 
     /// The next attempt of a run, and when it is due.
     pub(crate) fn retry(&self, job: &Job, ended: &Snapshot) -> (Instant, Delay) {
-        let given = &job.retry_delays_ms;
-        let delays = if given.is_empty() { RETRY_DELAYS_MS.as_slice() } else { given.as_slice() };
         let attempt = ended.id.attempt();
-        let index = (attempt as usize - 1).min(delays.len() - 1);
-        let wait = i64::try_from(delays[index]).unwrap_or(i64::MAX);
+        let run = ended.id.with_attempt(attempt + 1);
+        let wait = match &job.retry_backoff {
+            Some(backoff) => backoff_ms(backoff, &run),
+            None => listed_ms(&job.retry_delays_ms, attempt),
+        };
+        let wait = i64::try_from(wait).unwrap_or(i64::MAX);
         let delay = Delay {
-            run: ended.id.with_attempt(attempt + 1),
+            run,
             job: job.id.clone(),
             group: ended.group.clone(),
             // A worker of the original does not hand the fire time on; the run has it too.
@@ -109,7 +120,75 @@ impl Composer<'_> {
             origin: Origin::Retry,
             params: (ended.params != job.params).then(|| ended.params.clone()),
             planned_for: None,
+            checkpoint: ended.checkpoint.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
+    }
+}
+
+/// The delay after an attempt, from a list whose last entry repeats.
+fn listed_ms(given: &[u64], attempt: u32) -> u64 {
+    let delays = if given.is_empty() { RETRY_DELAYS_MS.as_slice() } else { given };
+    delays[(attempt as usize - 1).min(delays.len() - 1)]
+}
+
+/// The growing delay before the attempt `run`. What the jitter takes off is a function of the run's id: any
+/// leader, asked any number of times, comes to the same.
+fn backoff_ms(backoff: &RetryBackoff, run: &RunId) -> u64 {
+    // In parts of a millisecond, so that small delays grow too.
+    const PARTS: u128 = 1_000_000;
+    let most = u128::from(backoff.max_ms) * PARTS;
+    let mut wait = (u128::from(backoff.first_ms) * PARTS).min(most);
+    for _ in 2..run.attempt() {
+        wait = (wait * u128::from(backoff.factor_percent) / 100).min(most);
+    }
+    let mut hasher = FnvHasher::default();
+    hasher.write(run.as_str().as_bytes());
+    let share = u128::from(hasher.finish() % 10_001) * u128::from(backoff.jitter_percent.min(100));
+    let wait = (wait - wait * share / (10_000 * 100)) / PARTS;
+    u64::try_from(wait).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: RetryBackoff =
+        RetryBackoff { first_ms: 1_000, max_ms: 10_000, factor_percent: 200, jitter_percent: 0 };
+
+    fn run(attempt: u32) -> RunId {
+        let first: RunId = "20270115080000000-j1-1".parse().expect("a run id");
+        first.with_attempt(attempt)
+    }
+
+    fn waits(backoff: &RetryBackoff, attempts: std::ops::RangeInclusive<u32>) -> Vec<u64> {
+        attempts.map(|attempt| backoff_ms(backoff, &run(attempt))).collect()
+    }
+
+    #[test]
+    fn delays_grow_up_to_the_longest() {
+        assert_eq!(waits(&PLAIN, 2..=7), [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+        let slow = RetryBackoff { first_ms: 1, factor_percent: 150, ..PLAIN };
+        assert_eq!(waits(&slow, 2..=6), [1, 1, 2, 3, 5]);
+        let level = RetryBackoff { factor_percent: 100, ..PLAIN };
+        assert_eq!(waits(&level, 2..=4), [1_000; 3]);
+        let wild = RetryBackoff { max_ms: u64::MAX, factor_percent: u32::MAX, ..PLAIN };
+        assert_eq!(backoff_ms(&wild, &run(100)), u64::MAX, "no overflow");
+    }
+
+    #[test]
+    fn jitter_takes_off_up_to_its_share_and_always_the_same() {
+        let jittered = RetryBackoff { jitter_percent: 30, factor_percent: 100, ..PLAIN };
+        let once = waits(&jittered, 2..=99);
+        assert_eq!(once, waits(&jittered, 2..=99));
+        assert!(once.iter().all(|wait| (700..=1_000).contains(wait)), "{once:?}");
+        let (least, most) = (once.iter().min().expect("some"), once.iter().max().expect("some"));
+        assert!(*least < 750 && *most > 950, "spread over all of it: {least} to {most}");
+    }
+
+    #[test]
+    fn the_last_listed_delay_repeats() {
+        assert_eq!([1, 2, 3].map(|attempt| listed_ms(&[5, 7], attempt)), [5, 7, 7]);
+        assert_eq!([1, 3, 9].map(|attempt| listed_ms(&[], attempt)), [60_000, 600_000, 600_000]);
     }
 }

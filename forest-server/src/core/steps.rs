@@ -179,6 +179,7 @@ impl Situation<'_> {
             origin: Origin::Schedule,
             params: None,
             planned_for: job.effective_after,
+            checkpoint: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -350,6 +351,7 @@ impl Situation<'_> {
             // A worker of the original: it knows nothing of attempts, so the job says.
             execution.snapshot.max_attempts = job.max_attempts;
             execution.snapshot.on_lost = job.on_lost;
+            execution.snapshot.retry_if = job.retry_if.clone();
         }
         if let Some(outcome) = lost {
             let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
@@ -360,7 +362,12 @@ impl Situation<'_> {
         execution.outcome = execution.outcome.or_else(|| Outcome::of(execution.status));
         let snapshot = &execution.snapshot;
         let again = execution.outcome.is_some_and(|outcome| {
-            outcome.may_retry(snapshot.id.attempt(), snapshot.max_attempts, snapshot.on_lost)
+            outcome.may_retry(
+                snapshot.id.attempt(),
+                snapshot.max_attempts,
+                snapshot.on_lost,
+                &snapshot.retry_if,
+            )
         });
         let cancel = client.map(|client| self.view.keys.cancel(&snapshot.group, client, &snapshot.id));
         let cancelled = client.is_some_and(|client| {
@@ -369,6 +376,8 @@ impl Situation<'_> {
         });
         let retry = job.filter(|_| again && !cancelled).map(|job| self.composer.retry(&job, snapshot));
         execution.decided = true;
+        // The next attempt has it.
+        execution.snapshot.checkpoint = None;
         let txn = txn.put(key, encode(&execution));
         match (retry, cancel) {
             (Some((due, delay)), cancel) => {
@@ -422,6 +431,7 @@ impl Situation<'_> {
             origin: Origin::Manual,
             missed_fires: 0,
             params: request.params.clone(),
+            checkpoint: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }
@@ -471,6 +481,7 @@ fn occasion_of(delay: &Delay) -> Occasion {
         origin: delay.origin,
         missed_fires: 0,
         params: delay.params.clone(),
+        checkpoint: delay.checkpoint.clone(),
     }
 }
 

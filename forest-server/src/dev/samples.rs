@@ -166,6 +166,7 @@ async fn long_task(ctx: JobContext, screen: Screen, shutdown: CancellationToken)
             }
             () = tokio::time::sleep(STEP) => {}
         }
+        ctx.progress(u8::try_from(100 * step / STEPS).unwrap_or(100), format!("step {step} of {STEPS}"));
         if step < STEPS {
             screen.progress(&ctx, step, STEPS);
         }

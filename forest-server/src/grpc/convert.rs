@@ -188,6 +188,11 @@ fn of_execution(e: Execution) -> api::Run {
         duration_ms: i64::try_from(e.duration_ms).unwrap_or(i64::MAX),
         result: e.result,
         result_truncated: e.result_truncated,
+        progress: e.progress.map(|progress| api::Progress {
+            percent: progress.percent.into(),
+            text: progress.text,
+            at: progress.at.as_ms(),
+        }),
         ..of_snapshot(e.snapshot)
     }
 }

@@ -103,14 +103,17 @@ impl Outcome {
     }
 
     /// Whether a further attempt may follow, by the rules that the run carries.
+    ///
+    /// `retry_if` narrows: empty, it stands for every failure. It never widens: a lost run is tried again only
+    /// with `on_lost = retry`, because it may have been executed in part.
     #[must_use]
-    pub fn may_retry(self, attempt: u32, max_attempts: u32, on_lost: OnLost) -> bool {
+    pub fn may_retry(self, attempt: u32, max_attempts: u32, on_lost: OnLost, retry_if: &[Self]) -> bool {
         let eligible = match self {
             Self::Failed | Self::TimedOut => true,
             Self::Lost => on_lost == OnLost::Retry,
             _ => false,
         };
-        eligible && attempt < max_attempts
+        eligible && attempt < max_attempts && (retry_if.is_empty() || retry_if.contains(&self))
     }
 
     /// Its name in JSON, in the history table and in the admin API.
@@ -127,6 +130,18 @@ impl Outcome {
             Self::MisfireSkipped => "misfire_skipped",
         }
     }
+}
+
+/// How far a handler says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: u8,
+    /// What it is doing, in words. At most 1 KiB.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// When it said so.
+    pub at: Instant,
 }
 
 /// A run that was claimed, ended, or decided without a client.
@@ -168,6 +183,9 @@ pub struct Execution {
     /// Whether `result` was longer and has been cut.
     #[serde(default, skip_serializing_if = "is_default")]
     pub result_truncated: bool,
+    /// How far the handler is, or was when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
 }
 
 /// The part of an execution by which the server steers; reading it is cheaper than reading all.
@@ -219,6 +237,7 @@ impl Execution {
             finished_at: None,
             duration_ms: 0,
             result_truncated: false,
+            progress: None,
         }
     }
 
@@ -238,7 +257,8 @@ impl Execution {
         execution
     }
 
-    /// Ends it. Cuts a result that is too long, and decides it if no further attempt can follow.
+    /// Ends it. Cuts a result that is too long, and decides it if no further attempt can follow: then nobody
+    /// needs its checkpoint any more.
     pub fn finish(&mut self, outcome: Outcome, mut result: String, at: Instant, duration_ms: u64) {
         if result.len() > super::MAX_RESULT {
             result.truncate(result.floor_char_boundary(super::MAX_RESULT));
@@ -252,6 +272,62 @@ impl Execution {
         self.duration_ms = duration_ms;
         self.times = i64::try_from(duration_ms / 1000).unwrap_or(i64::MAX);
         let s = &self.snapshot;
-        self.decided = !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost);
+        self.decided = !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost, &s.retry_if);
+        if self.decided {
+            self.snapshot.checkpoint = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{decode, encode};
+
+    fn claimed() -> Execution {
+        let text = br#"{"id":"20261118110640000-j1-1","jobId":"j1","group":"trade","target":"pay","max_attempts":3}"#;
+        Execution::claimed(decode(text).expect("reads"), Instant::from_ms(1_795_000_000_000))
+    }
+
+    #[test]
+    fn retry_if_narrows_and_never_widens() {
+        use OnLost::{Fail, Retry};
+        use Outcome::{Cancelled, Failed, Lost, Succeeded, TimedOut};
+        let retried = |on_lost, retry_if: &[Outcome]| {
+            [Failed, TimedOut, Lost, Cancelled, Succeeded].map(|end| end.may_retry(1, 3, on_lost, retry_if))
+        };
+        assert_eq!(retried(Fail, &[]), [true, true, false, false, false]);
+        assert_eq!(retried(Retry, &[]), [true, true, true, false, false]);
+        assert_eq!(retried(Retry, &[TimedOut, Lost]), [false, true, true, false, false]);
+        assert_eq!(retried(Retry, &[Failed]), [true, false, false, false, false]);
+        assert_eq!(retried(Fail, &[Lost, Cancelled]), [false; 5]);
+        assert!(!Failed.may_retry(3, 3, Retry, &[]));
+    }
+
+    #[test]
+    fn what_a_handler_tells_survives_and_old_documents_have_none_of_it() {
+        let mut execution = claimed();
+        let old = encode(&execution);
+        let at = Instant::from_ms(1_795_000_001_000);
+        execution.progress = Some(Progress { percent: 40, text: "loading".into(), at });
+        execution.snapshot.checkpoint = Some("page 4".into());
+        execution.snapshot.timeout_ms = Some(5_000);
+        execution.snapshot.retry_if = vec![Outcome::TimedOut];
+        assert_eq!(decode::<Execution>(&encode(&execution)).expect("reads"), execution);
+        let text = String::from_utf8(old).expect("text");
+        let added = ["progress", "checkpoint", "timeout_ms", "retry_if"];
+        assert!(added.iter().all(|name| !text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn a_checkpoint_is_kept_only_for_a_further_attempt() {
+        let ended = |outcome| {
+            let mut execution = claimed();
+            execution.snapshot.checkpoint = Some("page 4".into());
+            execution.finish(outcome, String::new(), Instant::from_ms(1_795_000_001_000), 1_000);
+            (execution.decided, execution.snapshot.checkpoint.is_some())
+        };
+        assert_eq!(ended(Outcome::TimedOut), (false, true));
+        assert_eq!(ended(Outcome::Succeeded), (true, false));
     }
 }

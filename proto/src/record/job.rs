@@ -129,13 +129,15 @@ pub struct Job {
     /// Growing delays, in place of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_backoff: Option<RetryBackoff>,
-    /// Only these outcomes are tried again. Empty: every failure.
+    /// Only these outcomes are tried again, of `failed`, `timed_out` and `lost`. Empty: every failure. It narrows
+    /// and never widens: a lost run needs `on_lost = retry` as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retry_if: Vec<Outcome>,
     /// What becomes of a run whose client vanished.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_lost: OnLost,
-    /// How many milliseconds a run may take. Default: any.
+    /// How many milliseconds a run's handler may take from its start, 100 ms to 30 days. Then it is asked to stop,
+    /// and after a grace time dropped. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// How many milliseconds a run may wait for a client before it is given up. Default: one hour.

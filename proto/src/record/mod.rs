@@ -14,7 +14,7 @@ mod server;
 mod snapshot;
 
 pub use client::{ClientRecord, DEFAULT_CAPACITY};
-pub use execution::{Execution, ExecutionState, Outcome, Status};
+pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;
 pub use job::{Job, JobStatus};
 pub use policy::{
@@ -28,6 +28,12 @@ pub const MAX_PARAMS: usize = 64 * 1024;
 
 /// At most this many bytes of a result are kept; longer ones are cut and marked.
 pub const MAX_RESULT: usize = 64 * 1024;
+
+/// At most this many bytes of a checkpoint.
+pub const MAX_CHECKPOINT: usize = 64 * 1024;
+
+/// At most this many bytes of the words that go with a progress; longer ones are cut.
+pub const MAX_PROGRESS_TEXT: usize = 1024;
 
 /// Reads a document.
 ///

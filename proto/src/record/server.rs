@@ -83,6 +83,9 @@ pub struct Delay {
     /// one by now, the plan is void.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_for: Option<Instant>,
+    /// The last checkpoint of the attempts so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
 }
 
 /// What an administrator asks for.

@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use super::execution::Outcome;
 use super::policy::OnLost;
 use super::{is_default, lenient};
 use crate::name::{GroupName, JobId, TargetName};
@@ -93,6 +94,16 @@ pub struct Snapshot {
     /// What becomes of it if its client vanishes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_lost: OnLost,
+    /// Only these outcomes are tried again. Empty: every failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_if: Vec<Outcome>,
+    /// How many milliseconds its handler may take. `None`: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The last checkpoint of the attempts so far. In the document of a run that is executed it is replaced by
+    /// each one that the handler saves. At most 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
     /// Where it comes from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub origin: Origin,

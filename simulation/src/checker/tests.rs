@@ -197,6 +197,8 @@ impl Tale {
             scheduled_at: next.at(),
             origin: Origin::Retry,
             params: None,
+            planned_for: None,
+            checkpoint: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }

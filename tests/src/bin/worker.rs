@@ -32,8 +32,8 @@ struct Options {
     kill_grace: Duration,
     #[arg(long, default_value = "30s", value_parser = seconds)]
     drain_grace: Duration,
-    /// Which of the handlers to serve: echo, sleep, fail, panic, stubborn.
-    #[arg(long, value_delimiter = ',', default_value = "echo,sleep,fail,panic,stubborn")]
+    /// Which of the handlers to serve: echo, sleep, fail, panic, stubborn, pages.
+    #[arg(long, value_delimiter = ',', default_value = "echo,sleep,fail,panic,stubborn,pages")]
     targets: Vec<String>,
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -79,6 +79,18 @@ async fn perform(target: &str, journal: &Journal, ctx: JobContext) -> Result<Str
             () = tokio::time::sleep(Duration::from_millis(orders.sleep_ms)) => {}
             () = ctx.cancelled() => return Err("stopped".into()),
         },
+        // Tells and saves how far it is, and goes on where the attempt before it had come to.
+        "pages" => {
+            if let Some(last) = ctx.last_checkpoint() {
+                return Ok(format!("went on at {last}"));
+            }
+            ctx.progress(40, "page 4");
+            ctx.checkpoint("page 4").await.map_err(|error| error.to_string())?;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(orders.sleep_ms)) => {}
+                () = ctx.cancelled() => return Err("stopped".into()),
+            }
+        }
         _ => {}
     }
     journal.write("END", &ctx);
@@ -99,6 +111,7 @@ async fn main() -> anyhow::Result<()> {
         .capacity(options.capacity)
         .lease_ttl(options.lease_ttl)
         .kill_grace(options.kill_grace)
+        .stop_grace(options.kill_grace)
         .drain_grace(options.drain_grace);
     for target in options.targets {
         let (journal, name) = (journal.clone(), target.clone());

@@ -250,3 +250,90 @@ fn with_a_lost_run_the_request_to_stop_it_goes() {
     let key = world.keys.cancel(&group(), &seat("c-1").1, &run());
     assert!(world.etcd.get(&key).is_none(), "nobody else would ever remove it");
 }
+
+#[test]
+fn the_next_attempt_of_a_failure_has_its_checkpoint() {
+    let (mut world, mut leader) = running(&retrying(4));
+    let c1 = seat("c-1");
+    world.save_checkpoint(&c1, &run(), "page 1");
+    leader.settle(&mut world);
+    world.save_checkpoint(&c1, &run(), "page 2");
+    assert!(world.complete(&c1, &run(), Outcome::Failed));
+    leader.settle(&mut world);
+    assert_eq!(world.audit.ended[&run()].snapshot.checkpoint, None, "nobody needs it there any more");
+    world.pass(30 * SECOND);
+    leader.settle(&mut world);
+    let second = run().with_attempt(2);
+    assert_eq!(world.given_checkpoint(&second).as_deref(), Some("page 2"));
+    // One that saves none leaves what it was given.
+    world.execute(&second, Outcome::TimedOut);
+    leader.settle(&mut world);
+    world.pass(60 * SECOND);
+    leader.settle(&mut world);
+    assert_eq!(world.given_checkpoint(&second.with_attempt(3)).as_deref(), Some("page 2"));
+    world.audit.assert_kept();
+}
+
+#[test]
+fn the_next_attempt_of_a_lost_run_has_its_last_checkpoint() {
+    let (mut world, mut leader) = running(&retrying(3));
+    let c1 = seat("c-1");
+    world.save_checkpoint(&c1, &run(), "page 1");
+    world.vanish("c-1");
+    world.register("c-2", 4);
+    leader.catch_up(&world);
+    world.pass(certainty());
+    // The handler that nobody sees any more saves once more, after the leader has read the document.
+    let lost = leader.txn_of(&world, &run());
+    world.save_checkpoint(&c1, &run(), "page 2");
+    assert!(matches!(world.commit(&lost), forest_etcd::Outcome::Refused { .. }));
+    leader.settle(&mut world);
+    assert_eq!(world.end_of(&run()), Some(Outcome::Lost));
+    world.pass(30 * SECOND);
+    leader.settle(&mut world);
+    assert_eq!(world.given_checkpoint(&run().with_attempt(2)).as_deref(), Some("page 2"));
+    world.audit.assert_kept();
+}
+
+#[test]
+fn only_the_outcomes_that_the_job_names_are_tried_again() {
+    let job = Job { retry_if: vec![Outcome::TimedOut], on_lost: OnLost::Fail, ..retrying(3) };
+    for (outcome, again) in [(Outcome::Failed, false), (Outcome::TimedOut, true)] {
+        let (mut world, mut leader) = running(&job);
+        assert!(world.complete(&seat("c-1"), &run(), outcome));
+        leader.settle(&mut world);
+        assert_eq!(!world.delayed().is_empty(), again, "{outcome:?}");
+        assert!(world.audit.ended[&run()].decided);
+        world.audit.assert_kept();
+    }
+}
+
+#[test]
+fn growing_delays_are_kept_by_the_leader() {
+    let backoff = forest_proto::record::RetryBackoff {
+        first_ms: 1_000,
+        max_ms: 1_500,
+        factor_percent: 200,
+        jitter_percent: 0,
+    };
+    let job = Job { retry_delays_ms: Vec::new(), retry_backoff: Some(backoff), ..retrying(3) };
+    let (mut world, mut leader) = running(&job);
+    assert!(world.complete(&seat("c-1"), &run(), Outcome::Failed));
+    leader.settle(&mut world);
+    let second = run().with_attempt(2);
+    assert_eq!(world.delayed(), [(world.now_ms + SECOND, second.clone())]);
+    world.pass(SECOND);
+    leader.settle(&mut world);
+    world.execute(&second, Outcome::Failed);
+    leader.settle(&mut world);
+    assert_eq!(world.delayed(), [(world.now_ms + 1_500, second.with_attempt(3))]);
+}
+
+#[test]
+fn a_run_carries_the_time_that_its_job_gives_it() {
+    let (world, _) = running(&Job { timeout_ms: Some(7_000), ..once() });
+    let (seat, run) = world.running().pop().unwrap();
+    let kv = world.etcd.get(&world.keys.execution(&seat.0, Some(&seat.1), &run)).unwrap();
+    let execution: forest_proto::record::Execution = forest_proto::record::decode(&kv.value).unwrap();
+    assert_eq!(execution.snapshot.timeout_ms, Some(7_000));
+}

@@ -263,6 +263,22 @@ impl World {
         matches!(self.commit(&txn), Committed::Applied { .. })
     }
 
+    /// A client's handler saves a checkpoint, with a client's guard.
+    pub(super) fn save_checkpoint(&mut self, seat: &Seat, run: &RunId, checkpoint: &str) {
+        let key = self.keys.execution(&seat.0, Some(&seat.1), run);
+        let kv = self.etcd.get(&key).unwrap();
+        let (mut execution, revision): (Execution, _) = (decode(&kv.value).unwrap(), kv.mod_revision);
+        execution.snapshot.checkpoint = Some(checkpoint.into());
+        self.must(&Txn::new().modified(key.clone(), revision).put(key, encode(&execution)));
+    }
+
+    /// What a run that was given, and not claimed yet, has from the attempts before it.
+    pub(super) fn given_checkpoint(&self, run: &RunId) -> Option<String> {
+        let (seat, _) = self.given().into_iter().find(|(_, given)| given == run)?;
+        let kv = self.etcd.get(&self.keys.snapshot(&seat.0, &seat.1, run))?;
+        decode::<Snapshot>(&kv.value).unwrap().checkpoint
+    }
+
     /// Claims and completes.
     pub(super) fn execute(&mut self, run: &RunId, outcome: Outcome) {
         let seat = self.claim_run(run);
