@@ -12,10 +12,10 @@ use forest_proto::{GroupName, JobId, Segment};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::calendars::Compiler;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
-use crate::schedule::Schedule;
 
 /// Jobs looked at in one go when a list is filtered.
 const SCAN: usize = 5_000;
@@ -49,7 +49,8 @@ impl Admin {
         let mut job = validate::job(fields)?;
         job.version = 1;
         (job.effective_after, job.created_at, job.updated_at) = (Some(now), Some(now), Some(now));
-        validate::check(&job, now, |job| self.compile(job))?;
+        let compiler = self.compiler().await?;
+        validate::check(&job, now, |job| compiler.compile_job(job))?;
         let group_revision = self.group_revision(&job.group).await?;
         let keys = &self.inner.keys;
         loop {
@@ -61,6 +62,7 @@ impl Admin {
                 .modified(keys.group(&job.group), group_revision)
                 .put(key.clone(), value.clone())
                 .or_get(key);
+            let txn = compiler.guard(txn, &job, keys);
             match self.commit(txn, |found| first_is(found, &value)).await? {
                 Written::Done => return self.job(job.id.as_str()).await,
                 // Six digits a second: where many jobs are added at once, two are alike now and then.
@@ -68,7 +70,8 @@ impl Admin {
                     job.id = new_job_id(now);
                 }
                 Written::Refused(_) => {
-                    return Err(AdminError::Conflict { what: format!("group {:?}", job.group.as_str()) });
+                    let what = format!("group {:?} or a calendar of the job", job.group.as_str());
+                    return Err(AdminError::Conflict { what });
                 }
             }
         }
@@ -91,12 +94,6 @@ impl Admin {
     pub(super) async fn segment_of(&self, job: &JobId) -> Result<Segment, AdminError> {
         let job = job.clone();
         self.read(move |now| now.view.jobs.segment_of(&job)).await
-    }
-
-    fn compile(&self, job: &Job) -> Result<Arc<Schedule>, AdminError> {
-        let zone = if job.time_zone.is_empty() { &self.inner.default_zone } else { &job.time_zone };
-        let schedule = Schedule::compile(&job.cron, zone, job.dst_gap, job.dst_fold);
-        schedule.map(Arc::new).map_err(|error| AdminError::invalid(error.field(), error.reason()))
     }
 
     pub(crate) async fn job(&self, id: &str) -> Result<StoredJob, AdminError> {
@@ -147,7 +144,7 @@ impl Admin {
         let patch = validate::fields("patch", patch)?;
         validate::refuse_ours(&patch)?;
         let now = self.trusted_now().await?;
-        self.change(id, version, |job| {
+        self.change(id, version, |job, compiler| {
             let Ok(Value::Object(mut fields)) = serde_json::to_value(job) else {
                 return Err(AdminError::Unavailable("the stored job cannot be written as JSON".into()));
             };
@@ -162,7 +159,7 @@ impl Admin {
             if restarts(job, &changed) {
                 changed.effective_after = Some(now);
             }
-            validate::check(&changed, now, |job| self.compile(job))?;
+            validate::check(&changed, now, |job| compiler.compile_job(job))?;
             changed.updated_at = Some(now);
             Ok(changed)
         })
@@ -178,7 +175,7 @@ impl Admin {
     ) -> Result<StoredJob, AdminError> {
         let now = self.trusted_now().await?;
         let reason = validate::short_text("reason", reason, 255)?;
-        self.change(id, 0, |job| {
+        self.change(id, 0, |job, compiler| {
             let mut changed = job.clone();
             changed.status = if enabled { JobStatus::Enabled } else { JobStatus::Disabled };
             changed.pause_reason = if enabled { String::new() } else { reason.clone() };
@@ -186,7 +183,7 @@ impl Admin {
                 changed.effective_after = Some(now);
             }
             if enabled {
-                validate::check(&changed, now, |job| self.compile(job))?;
+                validate::check(&changed, now, |job| compiler.compile_job(job))?;
             }
             changed.updated_at = Some(now);
             Ok(changed)
@@ -200,7 +197,7 @@ impl Admin {
         &self,
         id: &str,
         version: u64,
-        change: impl Fn(&Job) -> Result<Job, AdminError>,
+        change: impl Fn(&Job, &Compiler) -> Result<Job, AdminError>,
     ) -> Result<StoredJob, AdminError> {
         let conflict = || AdminError::Conflict { what: format!("job {id}") };
         let before = self.job(id).await?;
@@ -213,11 +210,13 @@ impl Admin {
             stored.cron = cron.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
             stored.created_at = Some(self.now());
         }
-        let mut job = change(&stored)?;
+        let compiler = self.compiler().await?;
+        let mut job = change(&stored, &compiler)?;
         job.version = before.job.version + 1;
         let keys = &self.inner.keys;
         let (key, value) = (keys.job(&job.id), encode(&job));
-        let mut txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
+        let txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
+        let mut txn = compiler.guard(txn, &job, keys);
         if job.group != before.job.group {
             txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
         }
@@ -258,8 +257,10 @@ impl JobFilter {
 
 /// Whether a change makes the job count only from now on: another schedule, or enabled again.
 fn restarts(before: &Job, after: &Job) -> bool {
-    let schedule =
-        |job: &Job| (job.cron.clone(), job.trigger.clone(), job.time_zone.clone(), job.dst_gap, job.dst_fold);
+    let schedule = |job: &Job| {
+        let (cron, trigger) = (job.cron.clone(), job.trigger.clone());
+        (cron, trigger, job.time_zone.clone(), job.dst_gap, job.dst_fold, job.calendars.clone())
+    };
     schedule(before) != schedule(after) || (!before.is_enabled() && after.is_enabled())
 }
 

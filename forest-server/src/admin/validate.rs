@@ -1,7 +1,5 @@
 //! What a job must be in order to be stored. Whatever is refused names its field.
 
-use std::sync::Arc;
-
 use forest_proto::record::{Job, MAX_PARAMS, Misfire, OnLost, Overlap, Routing, Trigger};
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
@@ -13,6 +11,8 @@ use crate::schedule::Schedule;
 const OURS: [&str; 5] = ["id", "version", "effective_after", "created_at", "updated_at"];
 
 const MAX_DOCUMENT: usize = 1024 * 1024;
+/// Each is compared in the transaction that saves the job.
+const MAX_CALENDARS: usize = 8;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Reads a document of job fields.
@@ -61,7 +61,7 @@ pub(super) fn job(fields: Map<String, Value>) -> Result<Job, AdminError> {
 pub(super) fn check(
     job: &Job,
     now: Instant,
-    compile: impl Fn(&Job) -> Result<Arc<Schedule>, AdminError>,
+    compile: impl Fn(&Job) -> Result<Schedule, AdminError>,
 ) -> Result<(), AdminError> {
     short_text("name", &job.name, 128)?;
     if job.name.trim().is_empty() {
@@ -72,6 +72,7 @@ pub(super) fn check(
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
     refuse_unsupported(job)?;
+    check_calendars(&job.calendars)?;
     if job.cron.trim().is_empty() {
         return Err(AdminError::invalid("cron", "is required: a cron expression, or @every 90s"));
     }
@@ -96,6 +97,17 @@ pub(super) fn check_params(params: &str) -> Result<(), AdminError> {
         return Err(AdminError::invalid("params", reason));
     }
     Ok(())
+}
+
+/// Whether they exist is seen when the schedule is compiled.
+pub(super) fn check_calendars(names: &[String]) -> Result<(), AdminError> {
+    if names.len() > MAX_CALENDARS {
+        return Err(AdminError::invalid("calendars", format!("takes at most {MAX_CALENDARS} names")));
+    }
+    match (1..names.len()).find(|index| names[..*index].contains(&names[*index])) {
+        Some(index) => Err(AdminError::invalid(format!("calendars[{index}]"), "is named twice")),
+        None => Ok(()),
+    }
 }
 
 fn check_attempts(job: &Job) -> Result<(), AdminError> {
@@ -128,7 +140,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
         ("starts_at", job.starts_at.is_some(), "leave it out"),
         ("ends_at", job.ends_at.is_some(), "leave it out"),
         ("jitter_ms", job.jitter_ms != 0, "leave it out"),
-        ("calendars", !job.calendars.is_empty(), "leave it out"),
         ("retry_backoff", job.retry_backoff.is_some(), "use retry_delays_ms"),
         ("retry_if", !job.retry_if.is_empty(), "leave it out"),
         ("timeout_ms", job.timeout_ms.is_some(), "leave it out"),

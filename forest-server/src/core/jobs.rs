@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
+use forest_proto::record::{Calendar, Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, JobId, Segment, SegmentCount};
+use forest_proto::{CalendarName, GroupName, JobId, Segment, SegmentCount};
 
+use super::calendars::Calendars;
 use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
 
 /// No fire planned.
@@ -30,6 +31,7 @@ pub(crate) struct Jobs {
     /// How many jobs each group has; its keys are the names that the jobs share.
     groups: BTreeMap<GroupName, usize>,
     default_zone: String,
+    calendars: Calendars,
 }
 
 /// How far a segment is decided, and by which write of the cursor that is known.
@@ -63,6 +65,15 @@ impl Decided {
     }
 }
 
+/// A job whose calendars changed.
+#[derive(Debug)]
+pub(crate) struct Replanned {
+    pub(crate) id: JobId,
+    pub(crate) revision: i64,
+    /// Why it cannot be scheduled any more.
+    pub(crate) problem: Option<String>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct SegmentJobs {
     jobs: BTreeMap<JobId, PlannedJob>,
@@ -87,6 +98,10 @@ pub(crate) struct PlannedJob {
     pub(crate) anchor_ms: i64,
     pub(crate) schedule: Option<Arc<Schedule>>,
     pub(crate) enabled: bool,
+    /// It cannot be scheduled.
+    troubled: bool,
+    /// Whether the document names calendars.
+    on_calendars: bool,
     pub(crate) overlap: Overlap,
     pub(crate) misfire: Misfire,
     pub(crate) misfire_threshold_ms: Option<u32>,
@@ -112,7 +127,8 @@ impl PlannedJob {
 impl Jobs {
     pub(crate) fn new(count: SegmentCount, default_zone: String) -> Self {
         let segments = count.all().map(|_| SegmentJobs::default()).collect();
-        Self { count, segments, schedules: ScheduleCache::default(), groups: BTreeMap::new(), default_zone }
+        let (schedules, groups) = (ScheduleCache::default(), BTreeMap::new());
+        Self { count, segments, schedules, groups, default_zone, calendars: Calendars::default() }
     }
 
     pub(crate) fn count(&self) -> SegmentCount {
@@ -190,7 +206,7 @@ impl Jobs {
             && known.revision >= revision
         {
             known.listing = listing;
-            return Ok(false);
+            return if known.troubled { Err("it still cannot be scheduled".into()) } else { Ok(false) };
         }
         let job: Job = decode(document).map_err(|error| error.to_string())?;
         if job.id != *id {
@@ -208,33 +224,77 @@ impl Jobs {
             anchor_ms: job.effective_after.map_or(0, |at| at.as_ms()),
             schedule,
             enabled: job.is_enabled(),
+            troubled: problem.is_some(),
+            on_calendars: !job.calendars.is_empty(),
             overlap: job.overlap,
             misfire: job.misfire,
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
             document: document.into(),
         };
         if let Some(before) = self.segments[index].insert(id.clone(), planned) {
-            self.leave_group(&before.group);
+            self.forget(&before);
         }
+        self.calendars.join(&job);
         problem.map_or(Ok(true), Err)
     }
 
     /// The compiled schedule of a job; `None` for one that is not fired by the clock.
-    pub(crate) fn schedule_of(&self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
+    pub(crate) fn schedule_of(&mut self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
         if job.trigger != Trigger::Cron {
             return Ok(None);
         }
         let zone = if job.time_zone.is_empty() { &self.default_zone } else { &job.time_zone };
         let cron = normalised_cron(job).map_err(|error| error.to_string())?;
-        let schedule = self.schedules.intern(&cron, zone, job.dst_gap, job.dst_fold);
+        let days = self.calendars.days(&job.calendars)?;
+        let schedule = self.schedules.intern(&cron, zone, job.dst_gap, job.dst_fold, days.as_ref());
         schedule.map(Some).map_err(|error| error.to_string())
     }
 
     pub(crate) fn remove(&mut self, id: &JobId, revision: i64) -> bool {
         let index = self.segment_of(id).index();
         let Some(job) = self.segments[index].remove(id, revision) else { return false };
-        self.leave_group(&job.group);
+        self.forget(&job);
         true
+    }
+
+    /// Takes a job out of the indexes.
+    fn forget(&mut self, job: &PlannedJob) {
+        self.leave_group(&job.group);
+        if let Some(job) = job.job().filter(|_| job.on_calendars) {
+            self.calendars.leave(&job);
+        }
+    }
+
+    pub(crate) fn calendars(&self) -> &Calendars {
+        &self.calendars
+    }
+
+    /// Takes a calendar, and plans the jobs that use it anew.
+    pub(crate) fn put_calendar(&mut self, calendar: Calendar, revision: i64, listing: u32) -> Vec<Replanned> {
+        let name = calendar.name.clone();
+        if self.calendars.put(calendar, revision, listing) { self.replan_users(&name) } else { Vec::new() }
+    }
+
+    /// Forgets a calendar. The jobs that use it have no fires then.
+    pub(crate) fn remove_calendar(&mut self, name: &CalendarName, revision: i64) -> Vec<Replanned> {
+        if self.calendars.remove(name, revision) { self.replan_users(name) } else { Vec::new() }
+    }
+
+    fn replan_users(&mut self, name: &CalendarName) -> Vec<Replanned> {
+        let users: Vec<_> = self.calendars.users(name.as_str()).cloned().collect();
+        users.into_iter().filter_map(|id| self.replan(id)).collect()
+    }
+
+    fn replan(&mut self, id: JobId) -> Option<Replanned> {
+        let known = self.get(&id)?;
+        let (job, revision) = (known.job()?, known.revision);
+        let (schedule, problem) = match self.schedule_of(&job) {
+            Ok(schedule) => (schedule, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let segment = self.segment_of(&id).index();
+        self.segments[segment].reschedule(&id, schedule, problem.is_some());
+        Some(Replanned { id, revision, problem })
     }
 
     pub(crate) fn of_group(&self, group: &GroupName) -> usize {
@@ -378,6 +438,13 @@ impl SegmentJobs {
             self.plan.remove(&(job.next_ms, id.clone()));
         }
         Some(job)
+    }
+
+    fn reschedule(&mut self, id: &JobId, schedule: Option<Arc<Schedule>>, troubled: bool) {
+        if let Some(mut job) = self.take(id) {
+            (job.schedule, job.troubled, job.next_ms) = (schedule, troubled, NEVER);
+            self.insert(id.clone(), job);
+        }
     }
 
     fn remove(&mut self, id: &JobId, revision: i64) -> Option<PlannedJob> {

@@ -1,12 +1,12 @@
 //! Domain types as messages.
 
 use forest_proto::admin::v1 as api;
-use forest_proto::record::{Execution, Job, Origin, Outcome, Snapshot, encode};
+use forest_proto::record::{DayRange, Execution, Job, Origin, Outcome, Snapshot, encode};
 use forest_proto::time::Instant;
 
 use crate::admin::{
     AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
-    StoredJob,
+    StoredCalendar, StoredJob,
 };
 use crate::store::Entry;
 
@@ -98,6 +98,23 @@ impl From<StoredJob> for api::Job {
             revision: j.revision,
             next_fire_at: j.next_fire_ms.unwrap_or(0),
             notes: Vec::new(),
+        }
+    }
+}
+
+impl From<StoredCalendar> for api::Calendar {
+    fn from(stored: StoredCalendar) -> Self {
+        let calendar = stored.calendar;
+        let days = |ranges: &[DayRange]| ranges.iter().map(ToString::to_string).collect();
+        Self {
+            name: calendar.name.to_string(),
+            remark: calendar.remark.clone(),
+            excluded: days(&calendar.excluded),
+            included: days(&calendar.included),
+            version: calendar.version,
+            updated_at: ms(calendar.updated_at),
+            revision: stored.revision,
+            jobs: count(stored.jobs),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::calendar::Calendar;
 use super::cron::CronExpr;
 
 fn calendar(expression: &str) -> Calendar {
-    *CronExpr::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).calendar()
+    CronExpr::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).into_calendar()
 }
 
 /// Whether a local time matches, by looking at each field. The walk must agree with this.
