@@ -58,7 +58,8 @@ impl Admin {
         validate::check_calendars(&query.calendars)?;
         let now = self.now();
         let compiler = self.compiler().await?;
-        let schedule = compiler.compile(&query.cron, &query.time_zone, (query.gap, query.fold), &query.calendars)?;
+        let schedule =
+            compiler.compile(&query.cron, &query.time_zone, (query.gap, query.fold), &query.calendars)?;
         let calendars = compiler.named(&query.calendars)?;
         let anchor = query.anchor.unwrap_or(now).as_ms();
         let after = query.after.unwrap_or(now).as_ms().max(query.anchor.map_or(0, |at| at.as_ms()));
@@ -109,11 +110,7 @@ fn words(note: &Note, calendars: &[&Calendar]) -> String {
 }
 
 /// The calendar that is to blame for a day.
-fn named(
-    calendars: &[&Calendar],
-    day: Date,
-    list: fn(&Calendar) -> &Vec<DayRange>,
-) -> String {
+fn named(calendars: &[&Calendar], day: Date, list: fn(&Calendar) -> &Vec<DayRange>) -> String {
     let has = |calendar: &&&Calendar| {
         list(calendar).iter().any(|range| (range.first()..=range.last()).contains(&day))
     };

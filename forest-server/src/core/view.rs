@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot, Status,
+    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot,
+    Status,
 };
-use forest_proto::{CalendarName, GroupName, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
+use forest_proto::{
+    CalendarName, GroupName, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
+};
 
 use super::clients::{Client, Clients, Seat};
 use super::entry::Table;

@@ -111,7 +111,6 @@ impl CronExpr {
         self.calendar
     }
 
-
     /// `fields` are the first 5, 6 or 7; those that are left out are stars.
     fn compile(mut fields: Vec<Field>) -> Result<Self, CronError> {
         for unit in &UNITS[fields.len()..] {

@@ -34,8 +34,11 @@ impl Days {
             note(&mut months, &calendar.included, |month| &mut month.included);
         }
         let months = months.into_iter();
-        let months = months
-            .map(|(number, month)| Month { number, excluded: month.excluded & !month.included, ..month });
+        let months = months.map(|(number, month)| Month {
+            number,
+            excluded: month.excluded & !month.included,
+            ..month
+        });
         Self { months: months.collect() }
     }
 

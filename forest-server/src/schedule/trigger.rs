@@ -63,9 +63,15 @@ pub(crate) struct Schedule {
 
 #[derive(Debug, Clone)]
 pub(super) enum Trigger {
-    Cron { calendar: Calendar, clock: WallClock },
+    Cron {
+        calendar: Calendar,
+        clock: WallClock,
+    },
     /// `pauses` knows the zone that its days are days of; it is empty for a job without calendars.
-    Every { period_ms: i64, pauses: Pauses },
+    Every {
+        period_ms: i64,
+        pauses: Pauses,
+    },
 }
 
 impl Schedule {

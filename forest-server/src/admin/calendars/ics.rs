@@ -65,7 +65,9 @@ impl Event {
             "RRULE" | "RDATE" | "EXDATE" | "EXRULE" => {
                 return Err(format!("{name}: repeated events are not supported; list every day"));
             }
-            "DURATION" => return Err("DURATION is not supported; say DTEND, the day after the last".to_owned()),
+            "DURATION" => {
+                return Err("DURATION is not supported; say DTEND, the day after the last".to_owned());
+            }
             _ => {}
         }
         Ok(())
@@ -152,7 +154,10 @@ mod tests {
         check("DTSTART:20270101T000000\r\nEND:VEVENT\r\n", "line 4: DTSTART: \"20270101T000000\" has a time");
         check("DTSTART:20270101\r\nDURATION:P7D\r\nEND:VEVENT\r\n", "line 5: DURATION is not supported");
         check("DTSTART:2027\r\nEND:VEVENT\r\n", "line 4: DTSTART: \"2027\" is not a day");
-        check("DTSTART:20270101\r\nDTEND:20270101\r\nEND:VEVENT\r\n", "line 3: DTEND must come after DTSTART");
+        check(
+            "DTSTART:20270101\r\nDTEND:20270101\r\nEND:VEVENT\r\n",
+            "line 3: DTEND must come after DTSTART",
+        );
         check("SUMMARY:x\r\nEND:VEVENT\r\n", "line 3: the event has no DTSTART");
         check("DTSTART:20270101\r\n", "line 3: the event has no END:VEVENT");
         check("DTSTART:19690101\r\nEND:VEVENT\r\n", "line 3: \"1969-01-01\" is not within the years");

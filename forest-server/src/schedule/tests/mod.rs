@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calendar;
+mod days;
 mod dialect;
 mod oracle;
 mod trigger;

@@ -139,7 +139,8 @@ fn time_ends_without_a_panic() {
 #[test]
 fn jobs_with_the_same_spec_share_one_schedule() {
     let cache = ScheduleCache::default();
-    let intern = |spec: &str| cache.intern(spec, "Europe/Berlin", DstGap::default(), DstFold::default(), None);
+    let intern =
+        |spec: &str| cache.intern(spec, "Europe/Berlin", DstGap::default(), DstFold::default(), None);
     let one = intern("0 30 2 * * *").unwrap();
     assert!(Arc::ptr_eq(&one, &intern("0 30 2 * * *").unwrap()));
     assert!(!Arc::ptr_eq(&one, &intern("0 31 2 * * *").unwrap()));
