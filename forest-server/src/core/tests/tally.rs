@@ -4,12 +4,13 @@
 //! revision: by a run, by a record, or by one of these that says for how many others it stands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Outcome, Sweep, decode};
+use forest_proto::record::{Calendar, Cursor, Job, Outcome, Sweep, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::audit::Promise;
-use crate::schedule::{Schedule, normalise_original};
+use crate::schedule::{Days, Schedule, normalise_original};
 
 /// What became of a fire, or of several of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub(super) struct Decision {
 pub(super) struct Tally {
     segments: SegmentCount,
     jobs: BTreeMap<JobId, Known>,
+    calendars: BTreeMap<String, Calendar>,
     cursors: BTreeMap<Segment, Cursor>,
     /// In the order in which they were made.
     pub(super) decisions: Vec<Decision>,
@@ -35,7 +37,8 @@ pub(super) struct Tally {
 
 struct Known {
     job: Job,
-    schedule: Schedule,
+    /// `None`: it has none, and so no fires.
+    schedule: Option<Schedule>,
     /// The first fire that is not decided.
     next: Option<i64>,
 }
@@ -61,7 +64,7 @@ impl Known {
     fn plan(&mut self, after: &Cursor) {
         let anchor = self.job.effective_after.map_or(0, |at| at.as_ms());
         let decided = decided(after, self.job.id.as_str());
-        let first = || self.schedule.next_after(decided.max(anchor), anchor);
+        let first = || self.schedule.as_ref()?.next_after(decided.max(anchor), anchor);
         self.next = self.job.is_enabled().then(first).flatten();
     }
 
@@ -72,7 +75,7 @@ impl Known {
         let mut fires = Vec::new();
         while let Some(at) = self.next.filter(|at| *at <= last) {
             fires.push(at);
-            self.next = self.schedule.next_after(at, anchor);
+            self.next = self.schedule.as_ref().and_then(|schedule| schedule.next_after(at, anchor));
         }
         fires
     }
@@ -80,7 +83,8 @@ impl Known {
 
 impl Tally {
     pub(super) fn new(segments: SegmentCount) -> Self {
-        Self { segments, jobs: BTreeMap::new(), cursors: BTreeMap::new(), decisions: Vec::new(), moves: 0 }
+        let (jobs, calendars, cursors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { segments, jobs, calendars, cursors, decisions: Vec::new(), moves: 0 }
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Job> {
@@ -91,13 +95,28 @@ impl Tally {
     pub(super) fn job(&mut self, id: JobId, document: Option<&[u8]>) {
         self.jobs.remove(&id);
         let Some(job) = document.and_then(|document| decode::<Job>(document).ok()) else { return };
+        self.schedule(job);
+    }
+
+    /// A calendar was written; `None`: deleted.
+    pub(super) fn calendar(&mut self, name: &str, document: Option<&[u8]>) {
+        self.calendars.remove(name);
+        let calendar = document.and_then(|document| decode::<Calendar>(document).ok());
+        self.calendars.extend(calendar.map(|calendar| (name.to_owned(), calendar)));
+        let uses = |job: &Job| job.calendars.iter().any(|used| used == name);
+        let users: Vec<_> = self.jobs.values().map(|known| known.job.clone()).filter(uses).collect();
+        users.into_iter().for_each(|job| self.schedule(job));
+    }
+
+    fn schedule(&mut self, job: Job) {
+        let id = job.id.clone();
         let cron =
             if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
-        let Ok(schedule) =
-            cron.and_then(|cron| Schedule::compile(&cron, &job.time_zone, job.dst_gap, job.dst_fold))
-        else {
-            return;
-        };
+        let calendars: Option<Vec<_>> = job.calendars.iter().map(|name| self.calendars.get(name)).collect();
+        let schedule = cron.ok().zip(calendars).and_then(|(cron, calendars)| {
+            let days = Arc::new(Days::merged(calendars));
+            Schedule::compile_on(&cron, &job.time_zone, job.dst_gap, job.dst_fold, Some(&days)).ok()
+        });
         let mut known = Known { job, schedule, next: None };
         if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
             known.plan(cursor);
