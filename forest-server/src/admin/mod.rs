@@ -21,6 +21,8 @@ use forest_proto::Keyspace;
 use forest_proto::time::Instant;
 
 pub(crate) use calendars::StoredCalendar;
+#[cfg(test)]
+pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use error::AdminError;
 pub(crate) use fires::{Fire, FireQuery};

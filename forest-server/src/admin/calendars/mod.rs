@@ -18,6 +18,8 @@ use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::core::view::View;
 use crate::schedule::{Days, Schedule};
+#[cfg(test)]
+pub(crate) use text::read as read_days;
 
 /// At most so many are kept: every node holds them all in memory.
 const MAX_CALENDARS: usize = 1_000;

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod calendar;
+mod croniter;
 mod days;
 mod dialect;
+mod fuzz;
 mod oracle;
 mod trigger;
 mod zone;
