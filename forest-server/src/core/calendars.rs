@@ -12,6 +12,9 @@ use forest_proto::{CalendarName, JobId};
 use super::entry::{Entry, Table};
 use crate::schedule::Days;
 
+/// More merged sets than these are not kept: they are cheap to merge again.
+const MAX_MERGED: usize = 1_000;
+
 #[derive(Debug, Default)]
 pub(crate) struct Calendars {
     table: Table<CalendarName, Arc<Calendar>>,
@@ -39,6 +42,10 @@ impl Calendars {
     /// The jobs that name a calendar, whether it exists or not.
     pub(crate) fn users(&self, name: &str) -> impl Iterator<Item = &JobId> {
         self.users.get(name).into_iter().flatten()
+    }
+
+    pub(crate) fn count_users(&self, name: &str) -> usize {
+        self.users.get(name).map_or(0, BTreeSet::len)
     }
 
     /// Takes a calendar unless a newer one is known; says whether it was taken.
@@ -90,6 +97,9 @@ impl Calendars {
         }
         let days = self.merge(names).map_err(|name| format!("there is no calendar {name:?}"))?;
         let days = Arc::new(days);
+        if self.merged.len() >= MAX_MERGED {
+            self.merged.clear();
+        }
         self.merged.insert(names.to_vec(), days.clone());
         Ok(Some(days))
     }

@@ -260,7 +260,9 @@ impl Jobs {
     /// Takes a job out of the indexes.
     fn forget(&mut self, job: &PlannedJob) {
         self.leave_group(&job.group);
-        if let Some(job) = job.job().filter(|_| job.on_calendars) {
+        if job.on_calendars
+            && let Some(job) = job.job()
+        {
             self.calendars.leave(&job);
         }
     }

@@ -29,7 +29,7 @@ struct Event {
 
 pub(super) fn read(text: &str) -> Result<DayLists, String> {
     let mut lists = DayLists::default();
-    let mut event: Option<Event> = None;
+    let (mut event, mut events): (Option<Event>, usize) = (None, 0);
     // How deep within parts of the event, such as its alarm, which have times of their own.
     let mut within = 0_usize;
     for (line, content) in unfold(text) {
@@ -38,6 +38,7 @@ pub(super) fn read(text: &str) -> Result<DayLists, String> {
         match (name.as_str(), event.as_mut()) {
             ("BEGIN", None) if value.eq_ignore_ascii_case("VEVENT") => {
                 event = Some(Event { line, ..Event::default() });
+                events += 1;
             }
             ("BEGIN", Some(_)) => within += 1,
             ("END", Some(_)) if within > 0 => within -= 1,
@@ -52,6 +53,7 @@ pub(super) fn read(text: &str) -> Result<DayLists, String> {
     }
     match event {
         Some(event) => Err(format!("line {}: the event has no END:VEVENT", event.line)),
+        None if events == 0 => Err("the file has no event, so no days".to_owned()),
         None => Ok(lists),
     }
 }
@@ -146,6 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_by_its_line() {
+        assert_eq!(text::read(&file("")).expect_err("empty"), "the file has no event, so no days");
         let check = |lines: &str, reason: &str| {
             let error = text::read(&file(&format!("BEGIN:VEVENT\r\n{lines}"))).expect_err(lines);
             assert!(error.starts_with(reason), "{lines:?}: {error}");

@@ -37,7 +37,7 @@ pub(crate) struct StoredCalendar {
 fn stored(view: &View, name: &CalendarName) -> Option<StoredCalendar> {
     let calendars = view.jobs.calendars();
     let entry = calendars.entry(name)?;
-    let jobs = calendars.users(name.as_str()).count();
+    let jobs = calendars.count_users(name.as_str());
     Some(StoredCalendar { calendar: entry.value.clone(), revision: entry.revision, jobs })
 }
 
@@ -198,7 +198,7 @@ impl Before {
         let before = admin.read(move |now| {
             let (view, calendars) = (now.view, now.view.jobs.calendars());
             let jobgens = view.jobs.segments().map(|s| (s, view.jobs.segment(s).jobgen())).collect();
-            let count = calendars.users(name.as_str()).count();
+            let count = calendars.count_users(name.as_str());
             let names: Vec<_> =
                 calendars.users(name.as_str()).take(NAMED_USERS).map(|id| id.as_str()).collect();
             let users = (count > 0).then(|| match count > NAMED_USERS {

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Inputs that brought something new are kept and changed further, the latest so many.
 const KEPT: usize = 4_096;
 const WALK: usize = 5;
+const MAX_CHARS: usize = 400;
 
 const SEEDS: &[&str] = &[
     "0 0 9 * * MON-FRI",
@@ -129,7 +130,7 @@ const ZONES: &[&str] = &[
 /// Text, made of what is known by cutting, doubling, putting in and turning characters.
 fn mutate(rng: &mut Rng, text: &str, tokens: &[&str], other: &str) -> String {
     let mut chars: Vec<char> = text.chars().collect();
-    for _ in 0..rng.usize(1..5) {
+    for _ in 0..rng.usize(1..4) {
         let at = rng.usize(0..=chars.len());
         let end = rng.usize(at..=chars.len().min(at + 12));
         match rng.u8(0..7) {
@@ -145,7 +146,7 @@ fn mutate(rng: &mut Rng, text: &str, tokens: &[&str], other: &str) -> String {
             }
         }
     }
-    chars.into_iter().take(2_000).collect()
+    chars.into_iter().take(MAX_CHARS).collect()
 }
 
 /// Inputs worth changing.
@@ -161,7 +162,9 @@ impl Corpus {
     }
 
     fn next(&self, rng: &mut Rng) -> String {
-        let text = rng.choice(&self.kept).unwrap();
+        // Without the beginnings, all drifts to what is long and says little.
+        let from = if rng.u8(0..4) == 0 { &self.kept[..self.seeds] } else { &self.kept[..] };
+        let text = rng.choice(from).unwrap();
         let other = rng.choice(&self.kept).unwrap();
         mutate(rng, text, self.tokens, other)
     }
