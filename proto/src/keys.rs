@@ -12,7 +12,7 @@
 //! | `server/calendar/{calendar}` | days that jobs leave out or put in |
 //! | `server/meta` | schema version and segment count, written once |
 //! | `server/cursor/{segment}` | how far the fires of a segment are decided |
-//! | `server/jobgen/{segment}` | put with every change of a job of the segment |
+//! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
