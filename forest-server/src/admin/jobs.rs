@@ -26,6 +26,8 @@ pub(crate) struct StoredJob {
     pub(crate) job: Job,
     pub(crate) revision: i64,
     pub(crate) next_fire_ms: Option<i64>,
+    /// Why it cannot be scheduled.
+    pub(crate) problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -36,7 +38,12 @@ pub(crate) struct JobFilter {
 }
 
 fn stored(planned: &PlannedJob) -> Option<StoredJob> {
-    Some(StoredJob { job: planned.job()?, revision: planned.revision, next_fire_ms: planned.next_ms() })
+    Some(StoredJob {
+        job: planned.job()?,
+        revision: planned.revision,
+        next_fire_ms: planned.next_ms(),
+        problem: planned.problem().map(str::to_owned),
+    })
 }
 
 impl Admin {

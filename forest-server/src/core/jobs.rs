@@ -98,8 +98,8 @@ pub(crate) struct PlannedJob {
     pub(crate) anchor_ms: i64,
     pub(crate) schedule: Option<Arc<Schedule>>,
     pub(crate) enabled: bool,
-    /// It cannot be scheduled.
-    troubled: bool,
+    /// Why it cannot be scheduled.
+    problem: Option<Box<str>>,
     /// Whether the document names calendars.
     on_calendars: bool,
     pub(crate) overlap: Overlap,
@@ -117,6 +117,11 @@ impl PlannedJob {
     /// About how long a record about it is, without what the record adds.
     pub(crate) fn bytes(&self) -> usize {
         self.document.len()
+    }
+
+    /// Why it cannot be scheduled.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     pub(crate) fn next_ms(&self) -> Option<i64> {
@@ -206,7 +211,7 @@ impl Jobs {
             && known.revision >= revision
         {
             known.listing = listing;
-            return if known.troubled { Err("it still cannot be scheduled".into()) } else { Ok(false) };
+            return known.problem().map_or(Ok(false), |problem| Err(problem.to_owned()));
         }
         let job: Job = decode(document).map_err(|error| error.to_string())?;
         if job.id != *id {
@@ -224,7 +229,7 @@ impl Jobs {
             anchor_ms: job.effective_after.map_or(0, |at| at.as_ms()),
             schedule,
             enabled: job.is_enabled(),
-            troubled: problem.is_some(),
+            problem: problem.as_deref().map(Into::into),
             on_calendars: !job.calendars.is_empty(),
             overlap: job.overlap,
             misfire: job.misfire,
@@ -295,7 +300,7 @@ impl Jobs {
             Err(problem) => (None, Some(problem)),
         };
         let segment = self.segment_of(&id).index();
-        self.segments[segment].reschedule(&id, schedule, problem.is_some());
+        self.segments[segment].reschedule(&id, schedule, problem.as_deref());
         Some(Replanned { id, revision, problem })
     }
 
@@ -442,9 +447,9 @@ impl SegmentJobs {
         Some(job)
     }
 
-    fn reschedule(&mut self, id: &JobId, schedule: Option<Arc<Schedule>>, troubled: bool) {
+    fn reschedule(&mut self, id: &JobId, schedule: Option<Arc<Schedule>>, problem: Option<&str>) {
         if let Some(mut job) = self.take(id) {
-            (job.schedule, job.troubled, job.next_ms) = (schedule, troubled, NEVER);
+            (job.schedule, job.problem, job.next_ms) = (schedule, problem.map(Into::into), NEVER);
             self.insert(id.clone(), job);
         }
     }

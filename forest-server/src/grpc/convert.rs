@@ -97,7 +97,7 @@ impl From<StoredJob> for api::Job {
             document: text(encode(&j.job)),
             revision: j.revision,
             next_fire_at: j.next_fire_ms.unwrap_or(0),
-            notes: Vec::new(),
+            notes: j.problem.map(|problem| format!("it does not fire: {problem}")).into_iter().collect(),
         }
     }
 }

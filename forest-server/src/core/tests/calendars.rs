@@ -66,9 +66,12 @@ fn a_job_whose_calendar_is_missing_has_no_fires_and_is_a_problem_until_it_comes(
     leader.catch_up(&world);
     assert_eq!((next(&leader, "a"), leader.view.quarantine.len()), (None, 1));
     assert_eq!(listed_view(&world).quarantine.len(), 1);
+    let problem = leader.view.jobs.get(&id("a")).and_then(|job| job.problem());
+    assert_eq!(problem, Some("there is no calendar \"days\""));
     world.save_calendar(&with_excluded(&[]));
     leader.catch_up(&world);
     assert_eq!((next(&leader, "a"), leader.view.quarantine.len()), (Some(START + HOUR), 0));
+    assert_eq!(leader.view.jobs.get(&id("a")).and_then(|job| job.problem()), None);
     delete_calendar(&mut world);
     leader.catch_up(&world);
     assert_eq!((next(&leader, "a"), leader.view.quarantine.len()), (None, 1));
