@@ -13,6 +13,8 @@ CARGO_DENY_VERSION := 0.20.2
 TOOLS := $(TARGET)/tools
 # How far the protocol's model is searched by `make model-long`, in states.
 MODEL_STATES ?= 28000000
+# How long `make fuzz` runs.
+SECONDS ?= 60
 # How many clusters `make sim` simulates.
 SEEDS ?= 500
 
@@ -65,6 +67,23 @@ test: deps build ## Run all tests, also those with real etcd and MariaDB servers
 test-fast: ## Run the unit tests without etcd and MariaDB; those that need them say that they are skipped
 	@echo "== unit tests"
 	CI= FOREST_TEST_ETCD=none FOREST_TEST_MARIADBD=none $(CARGO) test --workspace --lib --bins --locked
+
+.PHONY: oracle
+oracle: $(TOOLS)/oracle/installed ## Compare the fires of 20,000 expressions with Python's croniter; needs python3 and PyPI
+	@echo "== fires against croniter"
+	FOREST_CRONITER=$(abspath $(TOOLS))/oracle/bin/python \
+	  $(CARGO) test --workspace --locked --lib -- --exact schedule::tests::croniter::fires_in_zones_are_those_of_croniter --nocapture
+
+$(TOOLS)/oracle/installed: tests/oracle/requirements.txt
+	python3 -m venv $(TOOLS)/oracle
+	$(TOOLS)/oracle/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+.PHONY: fuzz
+fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
+	@echo "== broken schedules"
+	FOREST_FUZZ_SECONDS=$(SECONDS) FOREST_FUZZ_SEED=$(or $(SEED),1) \
+	  $(CARGO) test --workspace --locked --lib -- --exact schedule::tests::fuzz::no_text_makes_the_schedules_panic_or_hang --nocapture
 
 .PHONY: model-long
 model-long: ## Search the protocol's model far: a good while, and several GB of memory

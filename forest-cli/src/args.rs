@@ -3,6 +3,7 @@
 //! What only the server can know (whether a cron expression is sound, which zones it has) is not checked
 //! here.
 
+mod calendar;
 mod job;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob,
 };
@@ -70,6 +72,12 @@ pub(crate) enum Command {
     /// Jobs.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Calendars: days that jobs leave out or put in.
+    #[command(subcommand)]
+    Calendar(CalendarCommand),
+    /// Cron expressions that are not saved.
+    #[command(subcommand)]
+    Cron(CronCommand),
     /// Runs, live and finished.
     #[command(subcommand)]
     Run(RunCommand),

@@ -2,7 +2,9 @@
 //!
 //! Wire types end here; no command touches a stream or a clock of its own but through [`Context`].
 
+mod calendar;
 mod client;
+mod cron;
 mod group;
 mod job;
 mod node;
@@ -51,6 +53,8 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
         Command::Status => status::show(&mut context).await,
         Command::Group(command) => group::run(&mut context, command).await,
         Command::Job(command) => job::run(&mut context, command).await,
+        Command::Calendar(command) => calendar::run(&mut context, command).await,
+        Command::Cron(command) => cron::run(&mut context, command).await,
         Command::Run(command) => run::run(&mut context, command).await,
         Command::Plan(plan) => plan::show(&mut context, &plan).await,
         Command::Client(command) => client::run(&mut context, command).await,

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
-use forest_proto::admin::v1::{EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest};
+use forest_proto::admin::v1::{
+    Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
+};
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
@@ -28,6 +30,7 @@ pub(crate) struct State {
     pub(crate) refuse_next: Option<Status>,
     pub(crate) max_page: usize,
     pub(crate) groups: Vec<Group>,
+    pub(crate) calendars: Vec<Calendar>,
     pub(crate) jobs: Vec<Map<String, Value>>,
     pub(crate) jobs_added: u32,
     pub(crate) patch: Option<EditJobRequest>,
@@ -55,6 +58,7 @@ impl Fake {
             refuse_next: None,
             max_page: 200,
             groups: Vec::new(),
+            calendars: Vec::new(),
             jobs: Vec::new(),
             jobs_added: 0,
             patch: None,

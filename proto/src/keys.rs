@@ -9,9 +9,10 @@
 //! | `server/node/{node}` | *published*: a node, on its lease |
 //! | `server/group/{group}` | *published*: a group |
 //! | `server/conf/{job}` | *published*: a job |
+//! | `server/calendar/{calendar}` | days that jobs leave out or put in |
 //! | `server/meta` | schema version and segment count, written once |
 //! | `server/cursor/{segment}` | how far the fires of a segment are decided |
-//! | `server/jobgen/{segment}` | put with every change of a job of the segment |
+//! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
@@ -25,7 +26,7 @@
 //! A decision that concerns no client (a skipped fire, say) is an execution with `-` in the client's place,
 //! which no client can be called.
 
-use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
+use crate::name::{CalendarName, ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::{RunId, parse_stamp, stamp};
 use crate::segment::Segment;
 use crate::time::Instant;
@@ -62,6 +63,7 @@ pub enum Key {
     Node(NodeId),
     Group(GroupName),
     Job(JobId),
+    Calendar(CalendarName),
     Cursor(Segment),
     Jobgen(Segment),
     Delay { segment: Segment, due: Instant, run: RunId },
@@ -127,6 +129,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn job(&self, job: &JobId) -> String {
         format!("{}/server/conf/{job}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn calendar(&self, calendar: &CalendarName) -> String {
+        format!("{}/server/calendar/{calendar}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -243,6 +250,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         "node" => Key::Node(first.parse().ok()?),
         "group" => Key::Group(first.parse().ok()?),
         "conf" => Key::Job(first.parse().ok()?),
+        "calendar" => Key::Calendar(first.parse().ok()?),
         "cursor" => Key::Cursor(segment()?),
         "jobgen" => Key::Jobgen(segment()?),
         "delay" => {
@@ -277,6 +285,7 @@ mod tests {
         let client = ClientId::new(word).expect("valid");
         let node = NodeId::new(word).expect("valid");
         let job = JobId::new(&word[..word.len().min(32)]).expect("valid");
+        let calendar = CalendarName::new(word).expect("valid");
         let key = RequestKey::new(word).expect("valid");
         let due = Instant::from_ms(ms);
         let run = RunId::scheduled(&job, due, 1);
@@ -288,6 +297,7 @@ mod tests {
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job)),
+            (keys.calendar(&calendar), Key::Calendar(calendar)),
             (keys.cursor(segment), Key::Cursor(segment)),
             (keys.jobgen(segment), Key::Jobgen(segment)),
             (keys.delay(segment, due, &run), Key::Delay { segment, due, run: r() }),

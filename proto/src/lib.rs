@@ -18,7 +18,7 @@ pub mod segment;
 pub mod time;
 
 pub use keys::{Key, Keyspace};
-pub use name::{ClientId, GroupName, JobId, NameError, NodeId, RequestKey, TargetName};
+pub use name::{CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, TargetName};
 pub use run_id::RunId;
 pub use segment::{Segment, SegmentCount};
 

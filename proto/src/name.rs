@@ -21,7 +21,7 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// What was being named: `group`, `target`, `client`, `node` or `job id`.
+    /// What was being named: `group`, `target`, `client`, `node`, `job id`, `calendar` or `idempotency key`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -149,6 +149,10 @@ name!(
 name!(
     /// A stored job. Given by the server when the job is created, never used again. At most 32 characters.
     JobId, "job id", 32
+);
+name!(
+    /// A set of days that jobs name. At most 63 characters.
+    CalendarName, "calendar", 63
 );
 name!(
     /// What makes two submissions of one request the same request. At most 63 characters.

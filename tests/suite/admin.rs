@@ -97,6 +97,11 @@ fn bad_jobs() -> Vec<(&'static str, Value)> {
         ("timeout_ms", json!({"timeout_ms": 99})),
         ("priority", json!({"priority": 1})),
         ("jitter_ms", json!({"jitter_ms": 1})),
+        ("calendars[0]", json!({"calendars": ["nowhere"]})),
+        ("calendars[0]", json!({"calendars": ["a/b"]})),
+        ("calendars[1]", json!({"calendars": ["a", "a"]})),
+        ("calendars", json!({"calendars": (0..9).map(|n| n.to_string()).collect::<Vec<_>>()})),
+        ("calendars", json!({"calendars": "nowhere"})),
         ("labels", json!({"labels": {"zone": "a"}})),
         ("retry_if", json!({"retry_if": ["no_client"]})),
         (

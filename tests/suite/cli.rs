@@ -32,10 +32,10 @@ async fn call(server: &str, arguments: &[&str]) -> Said {
     }
 }
 
-struct Cli(String);
+pub(crate) struct Cli(String);
 
 impl Cli {
-    fn of(stage: &Stage) -> Self {
+    pub(crate) fn of(stage: &Stage) -> Self {
         Self(format!("http://{}", stage.cluster.nodes()[0].server.address()))
     }
 
@@ -45,19 +45,19 @@ impl Cli {
         call(&self.0, &words.iter().map(String::as_str).collect::<Vec<_>>()).await
     }
 
-    async fn ok(&self, line: &str) -> String {
+    pub(crate) async fn ok(&self, line: &str) -> String {
         let said = self.call(line).await;
         assert_eq!(said.code, 0, "{line}: {said:?}");
         said.out
     }
 
-    async fn json(&self, line: &str) -> Value {
+    pub(crate) async fn json(&self, line: &str) -> Value {
         let out = self.ok(&format!("{line} -o json")).await;
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{line}: {e}: {out}"))
     }
 
     /// Refused with this code and one line on stderr that contains the word.
-    async fn refused(&self, line: &str, code: i32, word: &str) {
+    pub(crate) async fn refused(&self, line: &str, code: i32, word: &str) {
         let said = self.call(line).await;
         assert_eq!((said.code, said.out.as_str()), (code, ""), "{line}: {said:?}");
         assert!(said.err.contains(word), "{line}: {said:?}");
@@ -70,7 +70,7 @@ impl Cli {
 }
 
 /// A group name without the underscores that stand for spaces here.
-fn plain(prefix: &str) -> String {
+pub(crate) fn plain(prefix: &str) -> String {
     unique(prefix).replace('_', "-")
 }
 

@@ -96,6 +96,9 @@ pub(crate) struct JobFlags {
     /// What becomes of a fire whose local time comes twice.
     #[arg(long, value_parser = ["first", "both"])]
     pub(crate) dst_fold: Option<String>,
+    /// Calendars whose days are left out or put in: NAME,.. Empty for none.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub(crate) calendars: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) params: ParamsFlags,
     /// Whether it may fire while an earlier run is alive.

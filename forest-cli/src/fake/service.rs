@@ -259,6 +259,48 @@ impl Admin for Service {
         answer(NextFiresResponse { fires, cron: request.cron, time_zone: "Europe/Paris".into() })
     }
 
+    async fn set_calendar(&self, request: Request<SetCalendarRequest>) -> Answer<Calendar> {
+        let request = request.into_inner();
+        let days = |plus: bool| {
+            let lines = request.days.lines().filter(|line| line.starts_with('+') == plus);
+            lines.map(|line| line.trim_start_matches('+').to_owned()).collect()
+        };
+        let calendar = Calendar {
+            name: request.name.clone(),
+            remark: request.remark.clone().unwrap_or_default(),
+            excluded: days(false),
+            included: days(true),
+            version: 1,
+            updated_at: T0,
+            ..Calendar::default()
+        };
+        self.state()?.calendars.push(calendar.clone());
+        answer(calendar)
+    }
+
+    async fn get_calendar(&self, request: Request<GetCalendarRequest>) -> Answer<Calendar> {
+        let name = request.into_inner().name;
+        let found = self.state()?.calendars.iter().find(|calendar| calendar.name == name).cloned();
+        answer(found.ok_or_else(|| Status::not_found(format!("no calendar {name}")))?)
+    }
+
+    async fn list_calendars(&self, request: Request<ListCalendarsRequest>) -> Answer<ListCalendarsResponse> {
+        let request = request.into_inner();
+        let state = self.state()?;
+        let (calendars, next_page_token) =
+            page(&state.calendars, request.page_size, &request.page_token, state.max_page);
+        answer(ListCalendarsResponse { calendars, next_page_token })
+    }
+
+    async fn delete_calendar(
+        &self,
+        request: Request<DeleteCalendarRequest>,
+    ) -> Answer<DeleteCalendarResponse> {
+        let name = request.into_inner().name;
+        self.state()?.calendars.retain(|calendar| calendar.name != name);
+        answer(DeleteCalendarResponse {})
+    }
+
     async fn get_run(&self, request: Request<GetRunRequest>) -> Answer<Run> {
         let id = request.into_inner().id;
         let mut state = self.state()?;

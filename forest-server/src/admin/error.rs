@@ -15,6 +15,8 @@ pub(crate) enum AdminError {
     Conflict { what: String },
     #[error("group {name:?} still has {what}: remove them first")]
     InUse { name: String, what: String },
+    #[error("calendar {name:?} is used by {what}: take it out of them first")]
+    CalendarInUse { name: String, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
     #[error("{0}")]
@@ -38,6 +40,7 @@ impl AdminError {
             Self::Exists { .. } => "GROUP_EXISTS",
             Self::Conflict { .. } => "VERSION_CONFLICT",
             Self::InUse { .. } => "GROUP_IN_USE",
+            Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::Unavailable(_) => "UNAVAILABLE",
         }

@@ -1,13 +1,14 @@
-//! When an expression, or a stored job, fires next.
+//! When an expression, or a stored job, fires next, and what clocks and calendars do to that.
 
-use forest_proto::record::{DstFold, DstGap};
+use forest_proto::record::{Calendar, DayRange, DstFold, DstGap};
 use forest_proto::time::Instant;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, validate};
 use crate::core::jobs::normalised_cron;
-use crate::schedule::{Schedule, find_zone};
+use crate::schedule::{Note, find_zone};
 
 /// An expression whose fires are wanted.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +17,7 @@ pub(crate) struct FireQuery {
     pub(crate) time_zone: String,
     pub(crate) gap: DstGap,
     pub(crate) fold: DstFold,
+    pub(crate) calendars: Vec<String>,
     pub(crate) anchor: Option<Instant>,
     pub(crate) count: u32,
     pub(crate) after: Option<Instant>,
@@ -42,7 +44,7 @@ impl Admin {
             if let Ok(cron) = normalised_cron(&job) {
                 job.cron = cron.into_owned();
             }
-            (query.cron, query.time_zone) = (job.cron, job.time_zone);
+            (query.cron, query.time_zone, query.calendars) = (job.cron, job.time_zone, job.calendars);
             (query.gap, query.fold, query.anchor) = (job.dst_gap, job.dst_fold, job.effective_after);
         }
         if query.time_zone.is_empty() {
@@ -53,32 +55,65 @@ impl Admin {
             count if count <= 100 => count,
             count => return Err(AdminError::invalid("count", format!("{count} is more than 100"))),
         };
+        validate::check_calendars(&query.calendars)?;
         let now = self.now();
-        let schedule = Schedule::compile(&query.cron, &query.time_zone, query.gap, query.fold);
-        let schedule = schedule.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
+        let compiler = self.compiler().await?;
+        let schedule =
+            compiler.compile(&query.cron, &query.time_zone, (query.gap, query.fold), &query.calendars)?;
+        let calendars = compiler.named(&query.calendars)?;
         let anchor = query.anchor.unwrap_or(now).as_ms();
         let after = query.after.unwrap_or(now).as_ms().max(query.anchor.map_or(0, |at| at.as_ms()));
         let fires = std::iter::successors(Some(after), |at| schedule.next_after(*at, anchor)).skip(1);
         let zone = find_zone(&query.time_zone).unwrap_or(TimeZone::UTC);
         let fires = fires.take(count as usize).scan(after, |before, at| {
-            let fire = describe(at, *before, &zone);
+            let notes = schedule.notes(*before, at, anchor);
+            let notes: Vec<_> = notes.iter().map(|note| words(note, &calendars)).collect();
             *before = at;
-            Some(fire)
+            Some(Fire { at: Instant::from_ms(at), local: local(at, &zone), note: notes.join("; ") })
         });
         Ok((fires.collect(), query))
     }
 }
 
-fn describe(at: i64, before: i64, zone: &TimeZone) -> Fire {
-    let timestamp = |ms| Timestamp::from_millisecond(ms).unwrap_or_default();
-    let (then, now) = (zone.to_offset(timestamp(before)), zone.to_offset(timestamp(at)));
-    let note = match now.seconds() - then.seconds() {
-        0 => String::new(),
-        change => {
-            let way = if change > 0 { "forward" } else { "back" };
-            format!("clocks go {way} by {} min before this fire", change.abs() / 60)
-        }
+fn local(at: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_millisecond(at).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
+fn words(note: &Note, calendars: &[&Calendar]) -> String {
+    let time = |at: &jiff::civil::DateTime| match at.second() {
+        0 => at.strftime("%H:%M").to_string(),
+        _ => at.strftime("%H:%M:%S").to_string(),
     };
-    let local = timestamp(at).to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string();
-    Fire { at: Instant::from_ms(at), local, note }
+    match note {
+        Note::Moved { due, to } => {
+            format!("{} does not exist on {}: fires at {}", time(due), due.date(), time(to))
+        }
+        Note::Dropped { due } => format!("{} does not exist on {}: left out", time(due), due.date()),
+        Note::FirstOnly { at } => {
+            format!("{} comes twice on {}: fires the first time only", time(at), at.date())
+        }
+        Note::OneOfTwo { at, second } => {
+            let which = if *second { "second" } else { "first" };
+            format!("{} comes twice on {}: this is the {which} time", time(at), at.date())
+        }
+        Note::LeftOut { first, last, fires } => {
+            let by = named(calendars, *first, |calendar| &calendar.excluded);
+            let s = if *fires == 1 { "" } else { "s" };
+            let days = if first == last { first.to_string() } else { format!("{first} to {last}") };
+            format!("{fires} fire{s} left out by {by}: {days}")
+        }
+        Note::PutIn { day } => {
+            format!("put in by {}: {day}", named(calendars, *day, |calendar| &calendar.included))
+        }
+    }
+}
+
+/// The calendar that is to blame for a day.
+fn named(calendars: &[&Calendar], day: Date, list: fn(&Calendar) -> &Vec<DayRange>) -> String {
+    let has = |calendar: &&&Calendar| {
+        list(calendar).iter().any(|range| (range.first()..=range.last()).contains(&day))
+    };
+    let found = calendars.iter().find(has);
+    found.map_or_else(|| "a calendar".to_owned(), |calendar| format!("calendar {}", calendar.name))
 }

@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Job, JobStatus, Trigger, encode};
+use forest_proto::record::{Job, JobStatus, encode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, Segment};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::calendars::Compiler;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
-use crate::schedule::{Schedule, ScheduleError};
 
 /// Jobs looked at in one go when a list is filtered.
 const SCAN: usize = 5_000;
@@ -26,6 +26,8 @@ pub(crate) struct StoredJob {
     pub(crate) job: Job,
     pub(crate) revision: i64,
     pub(crate) next_fire_ms: Option<i64>,
+    /// Why it cannot be scheduled.
+    pub(crate) problem: Option<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -36,7 +38,12 @@ pub(crate) struct JobFilter {
 }
 
 fn stored(planned: &PlannedJob) -> Option<StoredJob> {
-    Some(StoredJob { job: planned.job()?, revision: planned.revision, next_fire_ms: planned.next_ms() })
+    Some(StoredJob {
+        job: planned.job()?,
+        revision: planned.revision,
+        next_fire_ms: planned.next_ms(),
+        problem: planned.problem().map(str::to_owned),
+    })
 }
 
 impl Admin {
@@ -50,8 +57,9 @@ impl Admin {
         let mut job = validate::job(fields)?;
         job.version = 1;
         (job.effective_after, job.created_at, job.updated_at) = (Some(now), Some(now), Some(now));
-        validate::check(&job, |job| self.compile(job))?;
-        validate::check_fires(&job, now, |job| self.compile(job))?;
+        let compiler = self.compiler().await?;
+        validate::check(&job, |job| compiler.compile_job(job))?;
+        validate::check_fires(&job, now, |job| compiler.compile_job(job))?;
         let group_revision = self.group_revision(&job.group).await?;
         let keys = &self.inner.keys;
         loop {
@@ -63,6 +71,7 @@ impl Admin {
                 .modified(keys.group(&job.group), group_revision)
                 .put(key.clone(), value.clone())
                 .or_get(key);
+            let txn = compiler.guard(txn, &job, keys);
             match self.commit(txn, |found| first_is(found, &value)).await? {
                 Written::Done => return self.job(job.id.as_str()).await,
                 // Six digits a second: where many jobs are added at once, two are alike now and then.
@@ -70,7 +79,8 @@ impl Admin {
                     job.id = new_job_id(now);
                 }
                 Written::Refused(_) => {
-                    return Err(AdminError::Conflict { what: format!("group {:?}", job.group.as_str()) });
+                    let what = format!("group {:?} or a calendar of the job", job.group.as_str());
+                    return Err(AdminError::Conflict { what });
                 }
             }
         }
@@ -93,26 +103,6 @@ impl Admin {
     pub(super) async fn segment_of(&self, job: &JobId) -> Result<Segment, AdminError> {
         let job = job.clone();
         self.read(move |now| now.view.jobs.segment_of(&job)).await
-    }
-
-    /// `None`: the clock does not fire it.
-    fn compile(&self, job: &Job) -> Result<Option<Arc<Schedule>>, AdminError> {
-        let refused = |error: ScheduleError| AdminError::invalid(error.field(), error.reason());
-        match &job.trigger {
-            Trigger::Cron => {}
-            Trigger::FixedRate { every_ms } => {
-                let schedule = Schedule::every(*every_ms);
-                return match schedule {
-                    Ok(schedule) => Ok(Some(Arc::new(schedule))),
-                    Err(error) => Err(AdminError::invalid("trigger.every_ms", error.interval_reason())),
-                };
-            }
-            Trigger::Once { at } => return Ok(Some(Arc::new(Schedule::once(at.as_ms())))),
-            Trigger::FixedDelay { .. } | Trigger::Manual => return Ok(None),
-        }
-        let zone = if job.time_zone.is_empty() { &self.inner.default_zone } else { &job.time_zone };
-        let schedule = Schedule::compile(&job.cron, zone, job.dst_gap, job.dst_fold);
-        schedule.map(|schedule| Some(Arc::new(schedule))).map_err(refused)
     }
 
     pub(crate) async fn job(&self, id: &str) -> Result<StoredJob, AdminError> {
@@ -163,7 +153,7 @@ impl Admin {
         let patch = validate::fields("patch", patch)?;
         validate::refuse_ours(&patch)?;
         let now = self.trusted_now().await?;
-        self.change(id, version, |job| {
+        self.change(id, version, |job, compiler| {
             let Ok(Value::Object(mut fields)) = serde_json::to_value(job) else {
                 return Err(AdminError::Unavailable("the stored job cannot be written as JSON".into()));
             };
@@ -176,10 +166,10 @@ impl Admin {
             }
             validate::resolve_delay(&mut fields, now);
             let mut changed = validate::job(fields)?;
-            validate::check(&changed, |job| self.compile(job))?;
+            validate::check(&changed, |job| compiler.compile_job(job))?;
             if restarts(job, &changed) {
                 changed.effective_after = Some(now);
-                validate::check_fires(&changed, now, |job| self.compile(job))?;
+                validate::check_fires(&changed, now, |job| compiler.compile_job(job))?;
             }
             changed.updated_at = Some(now);
             Ok(changed)
@@ -196,7 +186,7 @@ impl Admin {
     ) -> Result<StoredJob, AdminError> {
         let now = self.trusted_now().await?;
         let reason = validate::short_text("reason", reason, 255)?;
-        self.change(id, 0, |job| {
+        self.change(id, 0, |job, compiler| {
             let mut changed = job.clone();
             changed.status = if enabled { JobStatus::Enabled } else { JobStatus::Disabled };
             changed.pause_reason = if enabled { String::new() } else { reason.clone() };
@@ -204,8 +194,8 @@ impl Admin {
                 changed.effective_after = Some(now);
             }
             if enabled {
-                validate::check(&changed, |job| self.compile(job))?;
-                validate::check_fires(&changed, now, |job| self.compile(job))?;
+                validate::check(&changed, |job| compiler.compile_job(job))?;
+                validate::check_fires(&changed, now, |job| compiler.compile_job(job))?;
             }
             changed.updated_at = Some(now);
             Ok(changed)
@@ -219,7 +209,7 @@ impl Admin {
         &self,
         id: &str,
         version: u64,
-        change: impl Fn(&Job) -> Result<Job, AdminError>,
+        change: impl Fn(&Job, &Compiler) -> Result<Job, AdminError>,
     ) -> Result<StoredJob, AdminError> {
         let conflict = || AdminError::Conflict { what: format!("job {id}") };
         let before = self.job(id).await?;
@@ -232,11 +222,13 @@ impl Admin {
             stored.cron = cron.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
             stored.created_at = Some(self.now());
         }
-        let mut job = change(&stored)?;
+        let compiler = self.compiler().await?;
+        let mut job = change(&stored, &compiler)?;
         job.version = before.job.version + 1;
         let keys = &self.inner.keys;
         let (key, value) = (keys.job(&job.id), encode(&job));
-        let mut txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
+        let txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
+        let mut txn = compiler.guard(txn, &job, keys);
         if job.group != before.job.group {
             txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
         }

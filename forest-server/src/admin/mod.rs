@@ -3,6 +3,7 @@
 //! Any node serves any call. Reads come from the node's own view and from the history; writes go to etcd as
 //! guarded transactions and are answered once the node's own view shows them.
 
+mod calendars;
 mod cluster;
 mod error;
 mod fires;
@@ -19,6 +20,9 @@ use forest_etcd::{SharedClock, Store};
 use forest_proto::Keyspace;
 use forest_proto::time::Instant;
 
+pub(crate) use calendars::StoredCalendar;
+#[cfg(test)]
+pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use error::AdminError;
 pub(crate) use fires::{Fire, FireQuery};

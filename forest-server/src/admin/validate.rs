@@ -16,6 +16,8 @@ use crate::schedule::Schedule;
 const OURS: [&str; 5] = ["id", "version", "effective_after", "created_at", "updated_at"];
 
 const MAX_DOCUMENT: usize = 1024 * 1024;
+/// Each is compared in the transaction that saves the job.
+const MAX_CALENDARS: usize = 8;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// Reads a document of job fields.
@@ -63,7 +65,7 @@ pub(super) fn job(fields: Map<String, Value>) -> Result<Job, AdminError> {
 /// Checks a whole job as it would be stored; `compile` gives its schedule.
 pub(super) fn check(
     job: &Job,
-    compile: impl Fn(&Job) -> Result<Option<Arc<Schedule>>, AdminError>,
+    compile: impl Fn(&Job) -> Result<Option<Schedule>, AdminError>,
 ) -> Result<(), AdminError> {
     short_text("name", &job.name, 128)?;
     if job.name.trim().is_empty() {
@@ -74,6 +76,13 @@ pub(super) fn check(
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
     refuse_unsupported(job)?;
+    check_calendars(&job.calendars)?;
+    if !job.calendars.is_empty() && !matches!(job.trigger, Trigger::Cron | Trigger::FixedRate { .. }) {
+        return Err(AdminError::invalid(
+            "calendars",
+            "are for the triggers cron and fixed_rate: leave them out",
+        ));
+    }
     match (&job.trigger, job.cron.trim().is_empty()) {
         (Trigger::Cron, true) => {
             return Err(AdminError::invalid("cron", "is required: a cron expression, or @every 90s"));
@@ -111,7 +120,7 @@ pub(super) fn check(
 pub(super) fn check_fires(
     job: &Job,
     now: Instant,
-    compile: impl Fn(&Job) -> Result<Option<Arc<Schedule>>, AdminError>,
+    compile: impl Fn(&Job) -> Result<Option<Schedule>, AdminError>,
 ) -> Result<(), AdminError> {
     let Some(schedule) = compile(job)? else { return Ok(()) };
     if let Trigger::Once { at } = &job.trigger
@@ -124,7 +133,7 @@ pub(super) fn check_fires(
         let reachable = schedule.check_reachable(now.as_ms(), anchor.as_ms());
         reachable.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
     }
-    match Timing::new(schedule, job).next_after(now.as_ms()) {
+    match Timing::new(Arc::new(schedule), job).next_after(now.as_ms()) {
         Some(_) => Ok(()),
         None => Err(AdminError::invalid("ends_at", "the job does not fire before then any more")),
     }
@@ -169,6 +178,17 @@ pub(super) fn check_params(params: &str) -> Result<(), AdminError> {
         return Err(AdminError::invalid("params", reason));
     }
     Ok(())
+}
+
+/// Whether they exist is seen when the schedule is compiled.
+pub(super) fn check_calendars(names: &[String]) -> Result<(), AdminError> {
+    if names.len() > MAX_CALENDARS {
+        return Err(AdminError::invalid("calendars", format!("takes at most {MAX_CALENDARS} names")));
+    }
+    match (1..names.len()).find(|index| names[..*index].contains(&names[*index])) {
+        Some(index) => Err(AdminError::invalid(format!("calendars[{index}]"), "is named twice")),
+        None => Ok(()),
+    }
 }
 
 fn check_attempts(job: &Job) -> Result<(), AdminError> {
@@ -230,7 +250,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
         ("routing", job.routing != Routing::RoundRobin, "use round_robin"),
         ("labels", !job.labels.is_empty(), "leave it out"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-        ("calendars", !job.calendars.is_empty(), "leave it out"),
         ("priority", job.priority != 0, "leave it out"),
         ("max_in_flight", job.max_in_flight.is_some(), "use overlap"),
         ("after", job.after.is_some(), "leave it out"),

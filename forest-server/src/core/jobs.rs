@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
+use forest_proto::record::{Calendar, Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, JobId, Segment, SegmentCount};
+use forest_proto::{CalendarName, GroupName, JobId, Segment, SegmentCount};
 
+use super::calendars::Calendars;
 use super::timing::Timing;
 use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
 
@@ -33,6 +34,7 @@ pub(crate) struct Jobs {
     /// Those of a fixed delay.
     chains: BTreeSet<JobId>,
     default_zone: String,
+    calendars: Calendars,
 }
 
 /// How far a segment is decided, and by which write of the cursor that is known.
@@ -66,6 +68,15 @@ impl Decided {
     }
 }
 
+/// A job whose calendars changed.
+#[derive(Debug)]
+pub(crate) struct Replanned {
+    pub(crate) id: JobId,
+    pub(crate) revision: i64,
+    /// Why it cannot be scheduled any more.
+    pub(crate) problem: Option<String>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct SegmentJobs {
     jobs: BTreeMap<JobId, PlannedJob>,
@@ -91,6 +102,10 @@ pub(crate) struct PlannedJob {
     /// Milliseconds from the end of one run to the next one.
     pub(crate) fixed_delay_ms: Option<u64>,
     pub(crate) enabled: bool,
+    /// Why it cannot be scheduled.
+    problem: Option<Box<str>>,
+    /// Whether the document names calendars.
+    on_calendars: bool,
     pub(crate) overlap: Overlap,
     pub(crate) misfire: Misfire,
     pub(crate) misfire_threshold_ms: Option<u32>,
@@ -110,6 +125,11 @@ impl PlannedJob {
         self.document.len()
     }
 
+    /// Why it cannot be scheduled.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
     pub(crate) fn next_ms(&self) -> Option<i64> {
         (self.next_ms != NEVER).then_some(self.next_ms)
     }
@@ -118,14 +138,9 @@ impl PlannedJob {
 impl Jobs {
     pub(crate) fn new(count: SegmentCount, default_zone: String) -> Self {
         let segments = count.all().map(|_| SegmentJobs::default()).collect();
-        Self {
-            count,
-            segments,
-            schedules: ScheduleCache::default(),
-            groups: BTreeMap::new(),
-            chains: BTreeSet::new(),
-            default_zone,
-        }
+        let (schedules, groups, calendars) =
+            (ScheduleCache::default(), BTreeMap::new(), Calendars::default());
+        Self { count, segments, schedules, groups, chains: BTreeSet::new(), default_zone, calendars }
     }
 
     pub(crate) fn count(&self) -> SegmentCount {
@@ -203,7 +218,7 @@ impl Jobs {
             && known.revision >= revision
         {
             known.listing = listing;
-            return Ok(false);
+            return known.problem().map_or(Ok(false), |problem| Err(problem.to_owned()));
         }
         let job: Job = decode(document).map_err(|error| error.to_string())?;
         if job.id != *id {
@@ -224,6 +239,8 @@ impl Jobs {
                 _ => None,
             },
             enabled: job.is_enabled(),
+            problem: problem.as_deref().map(Into::into),
+            on_calendars: !job.calendars.is_empty(),
             overlap: job.overlap,
             misfire: job.misfire,
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
@@ -237,25 +254,23 @@ impl Jobs {
             self.chains.remove(id);
         }
         if let Some(before) = self.segments[index].insert(id.clone(), planned) {
-            self.leave_group(&before.group);
+            self.forget(&before);
         }
+        self.calendars.join(&job);
         problem.map_or(Ok(true), Err)
     }
 
     /// The compiled schedule of a job; `None` for one that is not fired by the clock.
-    pub(crate) fn schedule_of(&self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
-        match job.trigger {
-            Trigger::Cron => {}
-            Trigger::FixedRate { every_ms } => {
-                let schedule = Schedule::every(every_ms).map_err(|error| error.to_string())?;
-                return Ok(Some(Arc::new(schedule)));
-            }
-            Trigger::Once { at } => return Ok(Some(Arc::new(Schedule::once(at.as_ms())))),
-            Trigger::FixedDelay { .. } | Trigger::Manual => return Ok(None),
-        }
+    pub(crate) fn schedule_of(&mut self, job: &Job) -> Result<Option<Arc<Schedule>>, String> {
+        let Some(cron) = cron_text(job).map_err(|error| error.to_string())? else {
+            return Ok(match job.trigger {
+                Trigger::Once { at } => Some(Arc::new(Schedule::once(at.as_ms()))),
+                _ => None,
+            });
+        };
         let zone = if job.time_zone.is_empty() { &self.default_zone } else { &job.time_zone };
-        let cron = normalised_cron(job).map_err(|error| error.to_string())?;
-        let schedule = self.schedules.intern(&cron, zone, job.dst_gap, job.dst_fold);
+        let days = self.calendars.days(&job.calendars)?;
+        let schedule = self.schedules.intern(&cron, zone, job.dst_gap, job.dst_fold, days.as_ref());
         schedule.map(Some).map_err(|error| error.to_string())
     }
 
@@ -263,7 +278,7 @@ impl Jobs {
         let index = self.segment_of(id).index();
         let Some(job) = self.segments[index].remove(id, revision) else { return false };
         self.chains.remove(id);
-        self.leave_group(&job.group);
+        self.forget(&job);
         true
     }
 
@@ -274,6 +289,49 @@ impl Jobs {
 
     pub(crate) fn has_chains(&self) -> bool {
         !self.chains.is_empty()
+    }
+
+    /// Takes a job out of the indexes.
+    fn forget(&mut self, job: &PlannedJob) {
+        self.leave_group(&job.group);
+        if job.on_calendars
+            && let Some(job) = job.job()
+        {
+            self.calendars.leave(&job);
+        }
+    }
+
+    pub(crate) fn calendars(&self) -> &Calendars {
+        &self.calendars
+    }
+
+    /// Takes a calendar, and plans the jobs that use it anew.
+    pub(crate) fn put_calendar(&mut self, calendar: Calendar, revision: i64, listing: u32) -> Vec<Replanned> {
+        let name = calendar.name.clone();
+        if self.calendars.put(calendar, revision, listing) { self.replan_users(&name) } else { Vec::new() }
+    }
+
+    /// Forgets a calendar. The jobs that use it have no fires then.
+    pub(crate) fn remove_calendar(&mut self, name: &CalendarName, revision: i64) -> Vec<Replanned> {
+        if self.calendars.remove(name, revision) { self.replan_users(name) } else { Vec::new() }
+    }
+
+    fn replan_users(&mut self, name: &CalendarName) -> Vec<Replanned> {
+        let users: Vec<_> = self.calendars.users(name.as_str()).cloned().collect();
+        users.into_iter().filter_map(|id| self.replan(id)).collect()
+    }
+
+    fn replan(&mut self, id: JobId) -> Option<Replanned> {
+        let known = self.get(&id)?;
+        let (job, revision) = (known.job()?, known.revision);
+        let (schedule, problem) = match self.schedule_of(&job) {
+            Ok(schedule) => (schedule, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let timing = schedule.map(|schedule| Timing::new(schedule, &job));
+        let segment = self.segment_of(&id).index();
+        self.segments[segment].reschedule(&id, timing, problem.as_deref());
+        Some(Replanned { id, revision, problem })
     }
 
     pub(crate) fn of_group(&self, group: &GroupName) -> usize {
@@ -419,6 +477,13 @@ impl SegmentJobs {
         Some(job)
     }
 
+    fn reschedule(&mut self, id: &JobId, timing: Option<Timing>, problem: Option<&str>) {
+        if let Some(mut job) = self.take(id) {
+            (job.timing, job.problem, job.next_ms) = (timing, problem.map(Into::into), NEVER);
+            self.insert(id.clone(), job);
+        }
+    }
+
     fn remove(&mut self, id: &JobId, revision: i64) -> Option<PlannedJob> {
         self.jobs.get(id).filter(|job| job.revision < revision)?;
         self.take(id)
@@ -487,6 +552,15 @@ impl SegmentJobs {
                 }
             }
         }
+    }
+}
+
+/// What the clock fires, as text of our dialect; `None`: a single fire, or nothing.
+pub(crate) fn cron_text(job: &Job) -> Result<Option<Cow<'_, str>>, ScheduleError> {
+    match job.trigger {
+        Trigger::Cron => normalised_cron(job).map(Some),
+        Trigger::FixedRate { every_ms } => Ok(Some(format!("@every {every_ms}ms").into())),
+        Trigger::Once { .. } | Trigger::FixedDelay { .. } | Trigger::Manual => Ok(None),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`view`]: the mirror of our keys in etcd, kept up to date by one ordered stream of changes. Every node
 //!   has it; only the leader acts on it.
-//! * [`jobs`]: the jobs with their ordered next fire times; [`runs`]: the runs that are alive;
+//! * [`jobs`]: the jobs with their ordered next fire times, and the [`calendars`] they use; [`runs`]: the runs that are alive;
 //!   [`clients`]: who can execute them.
 //! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
@@ -13,6 +13,7 @@
 //! Everything in here is a function of the view, of the instants passed in, and of nothing else: two
 //! leaders with the same view compute the same transactions.
 
+pub(crate) mod calendars;
 pub(crate) mod clients;
 pub(crate) mod clock_guard;
 pub(crate) mod compose;

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot, Status,
+    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot,
+    Status,
 };
-use forest_proto::{GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
+use forest_proto::{
+    CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
+};
 
 use super::clients::{Client, Clients, Seat};
 use super::entry::Table;
-use super::jobs::Jobs;
+use super::jobs::{Jobs, Replanned};
 use super::quarantine::Quarantine;
 use super::runs::{Place, Run, Runs};
 
@@ -193,6 +196,7 @@ impl View {
                 }
                 self.touch_chain(&id);
             }
+            Key::Calendar(name) => self.put_calendar(&name, kv)?,
             Key::Cursor(segment) => {
                 self.check_segment(segment)?;
                 let cursor: Cursor = read(&kv.value).map_err(|reason| {
@@ -242,6 +246,31 @@ impl View {
             Key::Meta | Key::Answer { .. } => {}
         }
         Ok(())
+    }
+
+    fn put_calendar(&mut self, name: &CalendarName, kv: &KeyValue) -> Result<(), String> {
+        let read = read::<Calendar>(&kv.value).and_then(|calendar| match calendar.name == *name {
+            true => Ok(calendar),
+            false => Err(format!("it calls itself {}", calendar.name)),
+        });
+        let (replanned, result) = match read {
+            Ok(calendar) => (self.jobs.put_calendar(calendar, kv.mod_revision, self.listing), Ok(())),
+            // What the calendar was before does not count any more.
+            Err(reason) => (self.jobs.remove_calendar(name, kv.mod_revision), Err(reason)),
+        };
+        self.note_replanned(replanned);
+        result
+    }
+
+    /// Jobs whose calendars changed can be scheduled now, or cannot any more.
+    fn note_replanned(&mut self, jobs: Vec<Replanned>) {
+        for job in jobs {
+            let key = self.keys.job(&job.id);
+            match job.problem {
+                Some(reason) => self.reject(&key, job.revision, &reason),
+                None => self.quarantine.forget(&key),
+            }
+        }
     }
 
     fn check_segment(&self, segment: Segment) -> Result<(), String> {
@@ -356,6 +385,10 @@ impl View {
             Key::Group(name) => {
                 self.groups.remove(&name, revision);
             }
+            Key::Calendar(name) => {
+                let replanned = self.jobs.remove_calendar(&name, revision);
+                self.note_replanned(replanned);
+            }
             Key::Client { group, client } => {
                 let seat = (group, client);
                 self.remove_client(seat, revision);
@@ -409,6 +442,10 @@ impl View {
         let listing = self.listing;
         for id in self.jobs.stale(listing, revision) {
             let key = self.keys.job(&id);
+            self.delete(&key, deleted);
+        }
+        for name in self.jobs.calendars().stale(listing, revision) {
+            let key = self.keys.calendar(&name);
             self.delete(&key, deleted);
         }
         for name in self.groups.stale(listing, revision) {

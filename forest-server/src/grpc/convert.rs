@@ -1,12 +1,12 @@
 //! Domain types as messages.
 
 use forest_proto::admin::v1 as api;
-use forest_proto::record::{Execution, Job, Outcome, Snapshot, encode};
+use forest_proto::record::{DayRange, Execution, Job, Outcome, Snapshot, encode};
 use forest_proto::time::Instant;
 
 use crate::admin::{
     AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
-    StoredJob,
+    StoredCalendar, StoredJob,
 };
 use crate::store::Entry;
 
@@ -97,7 +97,24 @@ impl From<StoredJob> for api::Job {
             document: text(encode(&j.job)),
             revision: j.revision,
             next_fire_at: j.next_fire_ms.unwrap_or(0),
-            notes: Vec::new(),
+            notes: j.problem.map(|problem| format!("it does not fire: {problem}")).into_iter().collect(),
+        }
+    }
+}
+
+impl From<StoredCalendar> for api::Calendar {
+    fn from(stored: StoredCalendar) -> Self {
+        let calendar = stored.calendar;
+        let days = |ranges: &[DayRange]| ranges.iter().map(ToString::to_string).collect();
+        Self {
+            name: calendar.name.to_string(),
+            remark: calendar.remark.clone(),
+            excluded: days(&calendar.excluded),
+            included: days(&calendar.included),
+            version: calendar.version,
+            updated_at: ms(calendar.updated_at),
+            revision: stored.revision,
+            jobs: count(stored.jobs),
         }
     }
 }

@@ -128,6 +128,7 @@ impl Service for AdminApi {
             time_zone: request.time_zone,
             gap: convert::choice("dst_gap", &request.dst_gap, "next_valid, skip").map_err(error::status)?,
             fold: convert::choice("dst_fold", &request.dst_fold, "first, both").map_err(error::status)?,
+            calendars: request.calendars,
             anchor: None,
             count: request.count,
             after: instant(request.after),
@@ -135,6 +136,38 @@ impl Service for AdminApi {
         let (fires, query) = self.admin.next_fires(&request.id, query).await.map_err(error::status)?;
         let fires = fires.into_iter().map(Into::into).collect();
         Ok(Response::new(api::NextFiresResponse { fires, cron: query.cron, time_zone: query.time_zone }))
+    }
+
+    async fn set_calendar(&self, request: Request<api::SetCalendarRequest>) -> Answer<api::Calendar> {
+        let request = request.into_inner();
+        let (remark, days) = (request.remark.as_deref(), &request.days);
+        let calendar = self.admin.set_calendar(&request.name, remark, days, request.version).await;
+        Ok(Response::new(calendar.map_err(error::status)?.into()))
+    }
+
+    async fn get_calendar(&self, request: Request<api::GetCalendarRequest>) -> Answer<api::Calendar> {
+        let calendar = self.admin.calendar(&request.into_inner().name).await.map_err(error::status)?;
+        Ok(Response::new(calendar.into()))
+    }
+
+    async fn list_calendars(
+        &self,
+        request: Request<api::ListCalendarsRequest>,
+    ) -> Answer<api::ListCalendarsResponse> {
+        let request = request.into_inner();
+        let calendars = self.admin.calendars(page(request.page_size, request.page_token)).await;
+        let calendars = calendars.map_err(error::status)?;
+        let next_page_token = calendars.next;
+        let calendars = calendars.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListCalendarsResponse { calendars, next_page_token }))
+    }
+
+    async fn delete_calendar(
+        &self,
+        request: Request<api::DeleteCalendarRequest>,
+    ) -> Answer<api::DeleteCalendarResponse> {
+        self.admin.delete_calendar(&request.into_inner().name).await.map_err(error::status)?;
+        Ok(Response::new(api::DeleteCalendarResponse {}))
     }
 
     async fn get_run(&self, request: Request<api::GetRunRequest>) -> Answer<api::Run> {

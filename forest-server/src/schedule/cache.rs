@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use forest_proto::record::{DstFold, DstGap};
 
+use super::days::Days;
 use super::trigger::{Schedule, ScheduleError};
 
 /// A smaller map is not worth a sweep.
@@ -32,6 +33,8 @@ struct Key {
     zone: Box<str>,
     gap: DstGap,
     fold: DstFold,
+    /// Compared by what it says.
+    days: Option<Arc<Days>>,
 }
 
 impl ScheduleCache {
@@ -42,14 +45,15 @@ impl ScheduleCache {
         zone: &str,
         gap: DstGap,
         fold: DstFold,
+        days: Option<&Arc<Days>>,
     ) -> Result<Arc<Schedule>, ScheduleError> {
-        let key = Key { spec: spec.into(), zone: zone.into(), gap, fold };
+        let key = Key { spec: spec.into(), zone: zone.into(), gap, fold, days: days.cloned() };
         // A panic under this lock leaves the map as it was.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(schedule) = state.entries.get(&key).and_then(Weak::upgrade) {
             return Ok(schedule);
         }
-        let schedule = Arc::new(Schedule::compile(spec, zone, gap, fold)?);
+        let schedule = Arc::new(Schedule::compile_on(spec, zone, gap, fold, days)?);
         state.sweep_if_grown();
         state.entries.insert(key, Arc::downgrade(&schedule));
         Ok(schedule)

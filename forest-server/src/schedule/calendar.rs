@@ -1,10 +1,15 @@
 //! The compiled form of a cron expression: sets of numbers as bits, walked on the naive local calendar.
 //!
 //! Owns the question "which local dates and times match". It knows nothing of time zones: here every day
-//! has 24 hours. The walk goes field by field, a month at a time, and never tries single seconds.
+//! has 24 hours. The walk goes field by field, a month at a time, and never tries single seconds. The days
+//! that calendars leave out or put in change the days of a month before the walk sees them.
+
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime, Time};
+
+use super::days::Days;
 
 /// The years an expression can name.
 pub(super) const FIRST_YEAR: u16 = 1970;
@@ -16,7 +21,7 @@ const SEARCH_YEARS: i16 = 48;
 const END_OF_TIME: i16 = 9998;
 
 /// The local dates and times an expression matches. Bit `n` of a set stands for the number `n`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Calendar {
     pub(super) seconds: u64,
     pub(super) minutes: u64,
@@ -32,6 +37,8 @@ pub(crate) struct Calendar {
     /// The hour field is a star: the expression means an interval, not a time of day.
     pub(super) star_hour: bool,
     pub(super) any_year: bool,
+    /// What the job's calendars say about single days. `None` stands for nothing.
+    pub(super) exceptions: Option<Arc<Days>>,
 }
 
 // A leader holds one of these for every distinct expression of a million jobs.
@@ -41,8 +48,8 @@ const _: () = assert!(size_of::<Calendar>() <= 64);
 type TimeOfDay = (u32, u32, u32);
 
 impl Calendar {
-    /// The first match after `from`, or at it if `inclusive`. `None`: there is none (within 48 years,
-    /// which is longer than any pattern of the Gregorian calendar takes to come round).
+    /// The first match after `from`, or at it if `inclusive`. `None`: there is none (within 48 years
+    /// without exceptions, which is longer than any pattern of the Gregorian calendar takes to come round).
     #[must_use]
     pub(crate) fn next_local(&self, from: DateTime, inclusive: bool) -> Option<DateTime> {
         let whole_second = from.subsec_nanosecond() == 0;
@@ -87,14 +94,23 @@ impl Calendar {
         self.star_hour
     }
 
+    /// Whether a calendar leaves the day out.
+    #[must_use]
+    pub(crate) fn excludes(&self, day: Date) -> bool {
+        self.exceptions.as_ref().is_some_and(|days| days.excludes(day))
+    }
+
     fn matches_date(&self, date: Date) -> bool {
         self.dates_in(date.year(), date.month()) & (1 << date.day()) != 0
     }
 
     /// The first matching date not before `from`.
     fn next_date(&self, from: Date) -> Option<Date> {
+        // Exceptions end with the last year that an expression can name: the search stays bounded.
+        let exceptions_end = self.exceptions.as_ref().and_then(|days| days.last_year());
+        let free_from = exceptions_end.map_or(from.year(), |year| year.max(from.year()));
         let last_year =
-            if self.any_year { from.year().saturating_add(SEARCH_YEARS) } else { LAST_YEAR.cast_signed() };
+            if self.any_year { free_from.saturating_add(SEARCH_YEARS) } else { LAST_YEAR.cast_signed() };
         let mut first = (from.month(), u32::MAX << from.day());
         for year in from.year()..=last_year.min(END_OF_TIME) {
             let (first_month, mut first_days) = first;
@@ -145,7 +161,9 @@ impl Calendar {
         let turned = ((week >> turn) | (week << (7 - turn))) & 0x7f;
         let by_weekday = low_half((turned * 0x1020_4081) << 1);
         let either = if self.either_day { self.days | by_weekday } else { self.days & by_weekday };
-        either & in_month
+        let Some(days) = &self.exceptions else { return either & in_month };
+        let (excluded, included) = days.in_month(year, month);
+        ((either & !excluded) | included) & in_month
     }
 
     fn matches_year(&self, year: i16) -> bool {

@@ -107,8 +107,8 @@ impl CronExpr {
     }
 
     #[must_use]
-    pub(crate) fn calendar(&self) -> &Calendar {
-        &self.calendar
+    pub(crate) fn into_calendar(self) -> Calendar {
+        self.calendar
     }
 
     /// `fields` are the first 5, 6 or 7; those that are left out are stars.
@@ -209,6 +209,7 @@ fn read_numbers(expression: &str) -> Result<Calendar, CronError> {
         either_day: false,
         star_hour: false,
         any_year: false,
+        exceptions: None,
     })
 }
 

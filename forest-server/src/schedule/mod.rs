@@ -8,10 +8,13 @@
 //! | --- | --- | --- |
 //! | `field` | the text of one field | ranges with steps |
 //! | `cron` | an expression, in our dialect or the original's | normalised text and a `Calendar` |
+//! | `days` | a job's calendars | the days left out and put in, by month |
 //! | `calendar` | a local date and time | the next local date and time that matches |
 //! | `zone` | a `Calendar` and a time zone | instants |
 //! | `interval` | `@every 1h30m` | a period |
+//! | `pauses` | days left out and a time zone | spans without fires of an interval |
 //! | `trigger` | the spec of a job | a `Schedule`: next fire, number of fires in a span |
+//! | `notes` | two fires that follow each other | what clocks and calendars did to them |
 //! | `cache` | the specs of a million jobs | one shared `Schedule` for each distinct one |
 //!
 //! Invariants: no clock, no I/O, no randomness in here, so that two leaders with the same binary compute the
@@ -21,8 +24,11 @@
 mod cache;
 mod calendar;
 mod cron;
+mod days;
 mod field;
 mod interval;
+mod notes;
+mod pauses;
 mod trigger;
 mod zone;
 
@@ -30,5 +36,7 @@ mod zone;
 mod tests;
 
 pub(crate) use cache::ScheduleCache;
+pub(crate) use days::Days;
+pub(crate) use notes::Note;
 pub(crate) use trigger::{Schedule, ScheduleError, normalise_original};
 pub(crate) use zone::find_zone;

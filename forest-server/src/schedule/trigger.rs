@@ -4,12 +4,19 @@
 //! of the job. All instants are epoch milliseconds; fires of a calendar are whole seconds. Nothing fires
 //! before 1970 or after the year 9998.
 
+use std::sync::Arc;
+
 use forest_proto::record::{DstFold, DstGap};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
 
 use super::calendar::Calendar;
 use super::cron::{CronError, CronExpr, MAX_LENGTH};
+use super::days::Days;
 use super::interval;
-use super::zone::{LAST_SECOND, WallClock, find_zone};
+use super::pauses::Pauses;
+use super::zone::{LAST_SECOND, WallClock, find_zone, local};
 
 /// An expression that does not fire within this many years is refused when a job is saved.
 pub(crate) const REACHABLE_YEARS: i64 = 8;
@@ -60,20 +67,43 @@ impl ScheduleError {
 /// When a job fires. Compiled once and shared by all jobs with the same spec.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
-    trigger: Trigger,
+    pub(super) trigger: Trigger,
 }
 
 #[derive(Debug, Clone)]
-enum Trigger {
-    Cron { calendar: Calendar, clock: WallClock },
-    Every { period_ms: i64 },
-    Once { at_ms: i64 },
+pub(super) enum Trigger {
+    Cron {
+        calendar: Calendar,
+        clock: WallClock,
+    },
+    /// `pauses` knows the zone that its days are days of; it is empty for a job without calendars.
+    Every {
+        period_ms: i64,
+        pauses: Pauses,
+    },
+    Once {
+        at_ms: i64,
+    },
 }
 
 impl Schedule {
-    /// Compiles an expression of our dialect, a nickname or `@every <duration>`. The zone is an IANA
-    /// name, empty for UTC; it is checked, but means nothing, for an interval.
+    /// The schedule of a job without calendars.
+    #[cfg(test)]
     pub(crate) fn compile(spec: &str, zone: &str, gap: DstGap, fold: DstFold) -> Result<Self, ScheduleError> {
+        Self::compile_on(spec, zone, gap, fold, None)
+    }
+
+    /// Compiles an expression of our dialect, a nickname or `@every <duration>`. The zone is an IANA
+    /// name, empty for UTC; to an interval it only tells which day it is. An interval leaves out the days
+    /// that calendars leave out; those that they put in mean nothing to it.
+    pub(crate) fn compile_on(
+        spec: &str,
+        zone: &str,
+        gap: DstGap,
+        fold: DstFold,
+        days: Option<&Arc<Days>>,
+    ) -> Result<Self, ScheduleError> {
+        let days = days.filter(|days| !days.is_empty());
         if spec.len() > MAX_LENGTH {
             return Err(CronError::TooLong.into());
         }
@@ -81,11 +111,15 @@ impl Schedule {
             return Err(ScheduleError::Zone { name: zone.chars().take(MAX_LENGTH).collect() });
         };
         if let Some(duration) = interval::duration_text(spec.trim_ascii()) {
-            return Self::every(
-                interval::parse(duration).map_err(|reason| ScheduleError::Interval { reason })?,
-            );
+            let period = interval::parse(duration).map_err(|reason| ScheduleError::Interval { reason })?;
+            let mut schedule = Self::every(period)?;
+            if let (Some(days), Trigger::Every { pauses, .. }) = (days, &mut schedule.trigger) {
+                *pauses = Pauses::new(days, zone);
+            }
+            return Ok(schedule);
         }
-        let calendar = *CronExpr::parse(spec)?.calendar();
+        let mut calendar = CronExpr::parse(spec)?.into_calendar();
+        calendar.exceptions = days.cloned();
         Ok(Self { trigger: Trigger::Cron { calendar, clock: WallClock { zone, gap, fold } } })
     }
 
@@ -93,7 +127,7 @@ impl Schedule {
     pub(crate) fn every(period_ms: u64) -> Result<Self, ScheduleError> {
         let checked = interval::check(period_ms).map(u64::cast_signed);
         let period_ms = checked.map_err(|reason| ScheduleError::Interval { reason })?;
-        Ok(Self { trigger: Trigger::Every { period_ms } })
+        Ok(Self { trigger: Trigger::Every { period_ms, pauses: Pauses::default() } })
     }
 
     /// One fire.
@@ -104,7 +138,7 @@ impl Schedule {
     /// The time from fire to fire, if it is always the same.
     pub(crate) fn period_ms(&self) -> Option<i64> {
         match self.trigger {
-            Trigger::Every { period_ms } => Some(period_ms),
+            Trigger::Every { period_ms, .. } => Some(period_ms),
             Trigger::Cron { .. } | Trigger::Once { .. } => None,
         }
     }
@@ -117,9 +151,17 @@ impl Schedule {
     pub(crate) fn next_after(&self, after_ms: i64, anchor_ms: i64) -> Option<i64> {
         match &self.trigger {
             Trigger::Cron { calendar, clock } => Some(clock.next(calendar, second_after(after_ms))? * 1_000),
-            Trigger::Every { period_ms } => {
-                let periods = periods_until(after_ms, anchor_ms, *period_ms) + 1;
-                fire_of_period(periods, anchor_ms, *period_ms)
+            Trigger::Every { period_ms, pauses } => {
+                let mut after_ms = after_ms;
+                // Each turn passes at least one span of days that are left out.
+                loop {
+                    let periods = periods_until(after_ms, anchor_ms, *period_ms) + 1;
+                    let fire = fire_of_period(periods, anchor_ms, *period_ms)?;
+                    match pauses.end_of(fire) {
+                        None => return Some(fire),
+                        Some(end) => after_ms = end - 1,
+                    }
+                }
             }
             Trigger::Once { at_ms } => (*at_ms > after_ms && *at_ms <= LAST_MS).then_some(*at_ms),
         }
@@ -159,11 +201,8 @@ impl Schedule {
                 let (count, last) = clock.count(calendar, second_after(after_ms), second_after(until_ms));
                 (count, last.map(|second| second * 1_000))
             }
-            Trigger::Every { period_ms } => {
-                let to = periods_until(until_ms, anchor_ms, *period_ms);
-                let count = to - periods_until(after_ms, anchor_ms, *period_ms);
-                let last = if count > 0 { fire_of_period(to, anchor_ms, *period_ms) } else { None };
-                (u64::try_from(count).unwrap_or(u64::MAX), last)
+            Trigger::Every { period_ms, pauses } => {
+                count_periods((after_ms, until_ms), anchor_ms, *period_ms, pauses)
             }
             Trigger::Once { at_ms } => {
                 let fires = (after_ms + 1..=until_ms).contains(at_ms);
@@ -171,6 +210,28 @@ impl Schedule {
             }
         };
         (count.min(cap), last)
+    }
+
+    /// The same schedule without what calendars say; `None` if they say nothing.
+    pub(super) fn without_days(&self) -> Option<Self> {
+        let mut bare = self.clone();
+        let had_any = match &mut bare.trigger {
+            Trigger::Cron { calendar, .. } => calendar.exceptions.take().is_some(),
+            Trigger::Every { pauses, .. } => !std::mem::take(pauses).is_empty(),
+            Trigger::Once { .. } => false,
+        };
+        had_any.then_some(bare)
+    }
+
+    /// The date on the wall of the job.
+    pub(super) fn local_day(&self, at_ms: i64) -> Option<Date> {
+        let zone = match &self.trigger {
+            Trigger::Cron { clock, .. } => &clock.zone,
+            Trigger::Every { pauses, .. } => pauses.zone(),
+            Trigger::Once { .. } => return None,
+        };
+        let second = at_ms.div_euclid(1_000);
+        Some(local(zone.to_offset(Timestamp::from_second(second).ok()?), second)?.date())
     }
 
     /// Refuses a schedule that does not fire within [`REACHABLE_YEARS`] after `now_ms`.
@@ -202,6 +263,28 @@ fn second_after(ms: i64) -> i64 {
 /// How many whole periods fit between the anchor and the instant.
 fn periods_until(at_ms: i64, anchor_ms: i64, period_ms: i64) -> i128 {
     ((i128::from(at_ms) - i128::from(anchor_ms)) / i128::from(period_ms)).max(0)
+}
+
+/// The fires of an interval in `after < fire <= until`, and the last of them.
+fn count_periods(
+    (after_ms, until_ms): (i64, i64),
+    anchor_ms: i64,
+    period_ms: i64,
+    pauses: &Pauses,
+) -> (u64, Option<i64>) {
+    let periods = |at_ms| periods_until(at_ms, anchor_ms, period_ms);
+    let mut count = periods(until_ms) - periods(after_ms);
+    for (start, end) in pauses.from(after_ms).take_while(|(start, _)| *start <= until_ms) {
+        count -= periods((end - 1).min(until_ms)) - periods((start - 1).max(after_ms));
+    }
+    if count <= 0 {
+        return (0, None);
+    }
+    let mut last = fire_of_period(periods(until_ms), anchor_ms, period_ms);
+    while let Some(start) = last.and_then(|fire| pauses.start_of(fire)) {
+        last = fire_of_period(periods(start - 1), anchor_ms, period_ms);
+    }
+    (u64::try_from(count).unwrap_or(u64::MAX), last)
 }
 
 fn fire_of_period(periods: i128, anchor_ms: i64, period_ms: i64) -> Option<i64> {

@@ -9,6 +9,7 @@
 //! - Any other expression means a time of day. If that time falls into a gap, it fires once at the gap's end
 //!   ([`DstGap::NextValid`], however many of its times are in the gap) or not at all. In a fold it fires
 //!   in the first pass, or in both.
+//! - A fire is never moved by a gap onto a day that a calendar leaves out.
 //!
 //! All zone data comes from the binary, never from the machine, so that all nodes compute the same instants.
 
@@ -128,7 +129,11 @@ impl WallClock {
             return false;
         }
         let gap = local(piece.before, piece.start).zip(local(piece.offset, piece.start));
-        gap.is_some_and(|(start, end)| calendar.next_local(start, true).is_some_and(|due| due < end))
+        gap.is_some_and(|(start, end)| {
+            let due = calendar.next_local(start, true).is_some_and(|due| due < end);
+            // The gap must not move a fire onto a day that is left out.
+            due && !calendar.excludes(end.date())
+        })
     }
 
     /// The piece that contains `second`. Its start is only looked for where it can still matter.
@@ -153,6 +158,6 @@ impl WallClock {
     }
 }
 
-fn local(offset: Offset, second: i64) -> Option<DateTime> {
+pub(super) fn local(offset: Offset, second: i64) -> Option<DateTime> {
     Some(offset.to_datetime(Timestamp::from_second(second).ok()?))
 }

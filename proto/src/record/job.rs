@@ -93,7 +93,8 @@ pub struct Job {
     /// alone. Default 0, at most an hour.
     #[serde(default, skip_serializing_if = "is_default")]
     pub jitter_ms: u64,
-    /// Names of calendars whose days are left out or put in.
+    /// Names of calendars whose days are left out or put in: at most 8. A day that any of them puts in counts,
+    /// whatever the others leave out. For a fixed period only days that are left out mean something.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calendars: Vec<String>,
     /// What becomes of late fires.

@@ -4,6 +4,7 @@
 //! of them; fields of ours stand beside them in `snake_case` and are left out where they have their
 //! default. Readers ignore fields that they don't know, and take a missing field for its default.
 
+mod calendar;
 mod client;
 mod execution;
 mod group;
@@ -13,6 +14,7 @@ mod policy;
 mod server;
 mod snapshot;
 
+pub use calendar::{CALENDAR_YEARS, Calendar, DayError, DayRange, MAX_CALENDAR_DAYS};
 pub use client::{ClientRecord, DEFAULT_CAPACITY};
 pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;

@@ -76,6 +76,11 @@ impl Change {
     }
 }
 
+/// A list of names. The empty text stands for none.
+fn names(names: Vec<String>) -> Value {
+    names.into_iter().filter(|name| !name.is_empty()).collect()
+}
+
 /// The parameters that flags or a file give, if any.
 pub(super) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
     match flags.params_file {
@@ -101,6 +106,7 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         ("time_zone", flags.time_zone.map(Value::from)),
         ("dst_gap", flags.dst_gap.map(Value::from)),
         ("dst_fold", flags.dst_fold.map(Value::from)),
+        ("calendars", flags.calendars.map(names)),
         ("params", params(flags.params, console)?.map(Value::from)),
         ("overlap", flags.overlap.map(Value::from)),
         ("misfire", flags.misfire.map(Value::from)),

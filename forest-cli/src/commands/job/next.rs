@@ -30,6 +30,14 @@ pub(super) async fn run(context: &mut Context<'_>, args: NextFires) -> Result<()
             ..NextFiresRequest::default()
         },
     };
+    show(context, request).await
+}
+
+/// Shows the fires that are asked for.
+pub(in crate::commands) async fn show(
+    context: &mut Context<'_>,
+    request: NextFiresRequest,
+) -> Result<(), Failure> {
     let answer = ask(&mut context.api, request).await?;
     let view = &context.view;
     if view.format == Format::Json {

@@ -196,6 +196,16 @@ FIRES                   IN Europe/Paris            NOTE
 }
 
 #[tokio::test]
+async fn calendars_are_named_one_by_one_and_taken_out_by_nothing() {
+    let fake = Fake::start().await;
+    fake.add_job("7", "bill");
+    for (given, patched) in [("cn,hk", json!(["cn", "hk"])), ("", json!([]))] {
+        assert_eq!(fake.cli(&["job", "edit", "7", "--calendars", given]).await.exit, Exit::Ok);
+        assert_eq!(fake.document("7")["calendars"], patched);
+    }
+}
+
+#[tokio::test]
 async fn next_fires_of_a_job() {
     let fake = Fake::start().await;
     fake.add_job("7", "bill");

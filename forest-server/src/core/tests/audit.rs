@@ -121,6 +121,7 @@ impl Audit {
             match self.keys.parse(text) {
                 Some(Key::Leader) => self.term = kv.map_or(self.term, |kv| kv.create_revision),
                 Some(Key::Job(id)) => self.tally.job(id, value),
+                Some(Key::Calendar(name)) => self.tally.calendar(name.as_str(), value),
                 Some(Key::Cursor(segment)) => {
                     moves.extend(value.map(|value| (segment, decode::<Cursor>(value).unwrap())));
                 }

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod calendars;
 mod chaos;
 mod edits;
 mod fake;

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forest_proto::record::{Cursor, Job, Outcome, Sweep, Trigger, decode};
+use forest_proto::record::{Calendar, Cursor, Job, Outcome, Sweep, Trigger, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::audit::Promise;
 use crate::core::timing::Timing;
-use crate::schedule::{Schedule, normalise_original};
+use crate::schedule::{Days, Schedule, normalise_original};
 
 /// What became of a fire, or of several of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub(super) struct Decision {
 pub(super) struct Tally {
     segments: SegmentCount,
     jobs: BTreeMap<JobId, Known>,
+    calendars: BTreeMap<String, Calendar>,
     cursors: BTreeMap<Segment, Cursor>,
     /// In the order in which they were made.
     pub(super) decisions: Vec<Decision>,
@@ -81,7 +82,8 @@ impl Known {
 
 impl Tally {
     pub(super) fn new(segments: SegmentCount) -> Self {
-        Self { segments, jobs: BTreeMap::new(), cursors: BTreeMap::new(), decisions: Vec::new(), moves: 0 }
+        let (jobs, calendars, cursors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { segments, jobs, calendars, cursors, decisions: Vec::new(), moves: 0 }
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Job> {
@@ -92,17 +94,38 @@ impl Tally {
     pub(super) fn job(&mut self, id: JobId, document: Option<&[u8]>) {
         self.jobs.remove(&id);
         let Some(job) = document.and_then(|document| decode::<Job>(document).ok()) else { return };
+        self.schedule(job);
+    }
+
+    /// A calendar was written; `None`: deleted.
+    pub(super) fn calendar(&mut self, name: &str, document: Option<&[u8]>) {
+        self.calendars.remove(name);
+        let calendar = document.and_then(|document| decode::<Calendar>(document).ok());
+        self.calendars.extend(calendar.map(|calendar| (name.to_owned(), calendar)));
+        let uses = |job: &Job| job.calendars.iter().any(|used| used == name);
+        let users: Vec<_> = self.jobs.values().map(|known| known.job.clone()).filter(uses).collect();
+        users.into_iter().for_each(|job| self.schedule(job));
+    }
+
+    fn schedule(&mut self, job: Job) {
+        let id = job.id.clone();
         let cron =
             if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
-        let schedule = match job.trigger {
-            Trigger::Cron => cron
-                .and_then(|cron| Schedule::compile(&cron, &job.time_zone, job.dst_gap, job.dst_fold))
-                .map(Some),
-            Trigger::FixedRate { every_ms } => Schedule::every(every_ms).map(Some),
-            Trigger::Once { at } => Ok(Some(Schedule::once(at.as_ms()))),
-            Trigger::FixedDelay { .. } | Trigger::Manual => Ok(None),
+        let calendars: Option<Vec<_>> = job.calendars.iter().map(|name| self.calendars.get(name)).collect();
+        let cron = match job.trigger {
+            Trigger::FixedRate { every_ms } => Ok(format!("@every {every_ms}ms")),
+            _ => cron,
         };
-        let Ok(schedule) = schedule else { return };
+        let schedule = match job.trigger {
+            Trigger::Cron | Trigger::FixedRate { .. } => {
+                cron.ok().zip(calendars).and_then(|(cron, calendars)| {
+                    let days = Arc::new(Days::merged(calendars));
+                    Schedule::compile_on(&cron, &job.time_zone, job.dst_gap, job.dst_fold, Some(&days)).ok()
+                })
+            }
+            Trigger::Once { at } => Some(Schedule::once(at.as_ms())),
+            Trigger::FixedDelay { .. } | Trigger::Manual => None,
+        };
         let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
         let mut known = Known { job, timing, next: None };
         if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {

@@ -10,7 +10,7 @@ use forest_proto::time::Instant;
 
 use super::leader::{Leader, deliver, empty_view, listed_view};
 use super::world::World;
-use super::{MINUTE, SECOND, START, group, id, job, seat};
+use super::{MINUTE, SECOND, START, calendars, group, id, job, seat};
 use crate::core::view::View;
 
 /// All that decisions are made on.
@@ -56,7 +56,8 @@ fn history(seed: u64) -> World {
     leader.dispatch(&mut world);
     for n in 0..6 {
         world.register(&format!("c-{n}"), 2);
-        world.save(&Job { max_attempts: 2, ..job(&format!("job-{n}"), "*/20 * * * * *") });
+        let calendars = if n == 0 { vec!["days".to_owned()] } else { Vec::new() };
+        world.save(&Job { max_attempts: 2, calendars, ..job(&format!("job-{n}"), "*/20 * * * * *") });
     }
     for _ in 0..40 {
         leader.catch_up(&world);
@@ -73,6 +74,8 @@ fn history(seed: u64) -> World {
             }
             5 => drop(world.ask_run("job-3")),
             6 => world.collect(),
+            8 => world
+                .save_calendar(&calendars::with_excluded(&["2027-01-16", "2027-01-15"][..rng.usize(..2)])),
             7 => leader = Leader::elect(&mut world),
             _ => {}
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
-    ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot, Status, decode, encode,
+    Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot, Status,
+    decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -99,6 +100,16 @@ impl World {
     fn must(&mut self, txn: &Txn) {
         let outcome = self.commit(txn);
         assert!(matches!(outcome, Committed::Applied { .. }), "{outcome:?}");
+    }
+
+    /// Stores a calendar as an administrator does: with the generation of every segment.
+    pub(super) fn save_calendar(&mut self, calendar: &Calendar) {
+        let put = Txn::new().put(self.keys.calendar(&calendar.name), encode(calendar));
+        let put = self
+            .segments
+            .all()
+            .fold(put, |txn, segment| txn.put(self.keys.jobgen(segment), calendar.name.as_str()));
+        self.must(&put);
     }
 
     /// Stores a job as an administrator does: with a new version, and its segment's generation.

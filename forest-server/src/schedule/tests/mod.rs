@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod calendar;
+mod croniter;
+mod days;
 mod dialect;
+mod fuzz;
 mod oracle;
 mod trigger;
 mod zone;
@@ -13,7 +16,7 @@ use super::calendar::Calendar;
 use super::cron::CronExpr;
 
 fn calendar(expression: &str) -> Calendar {
-    *CronExpr::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).calendar()
+    CronExpr::parse(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).into_calendar()
 }
 
 /// Whether a local time matches, by looking at each field. The walk must agree with this.

@@ -139,11 +139,12 @@ fn time_ends_without_a_panic() {
 #[test]
 fn jobs_with_the_same_spec_share_one_schedule() {
     let cache = ScheduleCache::default();
-    let intern = |spec: &str| cache.intern(spec, "Europe/Berlin", DstGap::default(), DstFold::default());
+    let intern =
+        |spec: &str| cache.intern(spec, "Europe/Berlin", DstGap::default(), DstFold::default(), None);
     let one = intern("0 30 2 * * *").unwrap();
     assert!(Arc::ptr_eq(&one, &intern("0 30 2 * * *").unwrap()));
     assert!(!Arc::ptr_eq(&one, &intern("0 31 2 * * *").unwrap()));
-    let both = cache.intern("0 30 2 * * *", "Europe/Berlin", DstGap::default(), DstFold::Both).unwrap();
+    let both = cache.intern("0 30 2 * * *", "Europe/Berlin", DstGap::default(), DstFold::Both, None).unwrap();
     assert!(!Arc::ptr_eq(&one, &both));
     assert!(intern("nonsense").is_err());
 }
@@ -151,7 +152,7 @@ fn jobs_with_the_same_spec_share_one_schedule() {
 #[test]
 fn schedules_that_nobody_uses_are_forgotten() {
     let cache = ScheduleCache::default();
-    let intern = |spec: &str| cache.intern(spec, "", DstGap::default(), DstFold::default()).unwrap();
+    let intern = |spec: &str| cache.intern(spec, "", DstGap::default(), DstFold::default(), None).unwrap();
     let kept = intern("@every 1s");
     for seconds in 2..5_000 {
         intern(&format!("@every {seconds}s"));
