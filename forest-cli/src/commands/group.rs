@@ -14,8 +14,8 @@ use crate::paging::{Paging, collect};
 
 pub(super) async fn run(context: &mut Context<'_>, command: GroupCommand) -> Result<(), Failure> {
     match command {
-        GroupCommand::Add { name, remark } => {
-            let request = AddGroupRequest { name, remark };
+        GroupCommand::Add { name, remark, max_in_flight, dispatches_per_second } => {
+            let request = AddGroupRequest { name, remark, max_in_flight, dispatches_per_second };
             let call = async |mut client: Client| client.add_group(request.clone()).await;
             let group = context.api.write("add the group", call).await?;
             show(context, &group)
@@ -61,22 +61,33 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
 }
 
 fn show(context: &mut Context<'_>, group: &Group) -> Result<(), Failure> {
-    let fields = vec![
+    let mut fields = vec![
         field("name", group.name.as_str()),
         field("remark", group.remark.as_str()),
         field("clients", group.clients.to_string()),
         field("jobs", group.jobs.to_string()),
     ];
+    let limits =
+        [("max in flight", group.max_in_flight), ("dispatches per second", group.dispatches_per_second)];
+    fields.extend(limits.into_iter().filter_map(|(name, limit)| Some(field(name, limit?.to_string()))));
     context.view.show(context.console, &to_json(group), fields)
 }
 
 fn to_json(group: &Group) -> Value {
-    json!({
+    let mut json = json!({
         "name": group.name,
         "remark": group.remark,
         "clients": group.clients,
         "jobs": group.jobs,
-    })
+    });
+    let limits =
+        [("max_in_flight", group.max_in_flight), ("dispatches_per_second", group.dispatches_per_second)];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            json[name] = limit.into();
+        }
+    }
+    json
 }
 
 #[cfg(test)]

@@ -130,12 +130,12 @@ impl Admin for Service {
     }
 
     async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {
-        let AddGroupRequest { name, remark } = request.into_inner();
+        let AddGroupRequest { name, remark, max_in_flight, dispatches_per_second } = request.into_inner();
         let mut state = self.state()?;
         if state.groups.iter().any(|group| group.name == name) {
             return Err(refusal(Code::AlreadyExists, format!("group {name} exists"), "GROUP_EXISTS"));
         }
-        state.groups.push(Group { name, remark, ..Group::default() });
+        state.groups.push(Group { name, remark, max_in_flight, dispatches_per_second, ..Group::default() });
         answer(state.groups.last().cloned().unwrap_or_default())
     }
 
@@ -331,6 +331,15 @@ impl Admin for Service {
     }
 
     async fn list_pending(&self, _: Request<ListPendingRequest>) -> Answer<ListPendingResponse> {
-        answer(ListPendingResponse { runs: vec![runs().0], next_page_token: String::new() })
+        let run = runs().0;
+        let waiting = Waiting {
+            group: run.group.clone(),
+            target: run.target.clone(),
+            count: 1,
+            oldest_scheduled_at: run.created_at,
+            reason: "no_client".into(),
+        };
+        let (runs, waiting) = (vec![run], vec![waiting]);
+        answer(ListPendingResponse { runs, waiting, next_page_token: String::new() })
     }
 }

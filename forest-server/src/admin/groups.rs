@@ -4,7 +4,7 @@ use forest_etcd::Txn;
 use forest_proto::record::{Group, encode};
 use forest_proto::{GroupName, Segment};
 
-use super::validate::short_text;
+use super::validate::{limit, short_text};
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::core::view::View;
@@ -23,9 +23,19 @@ fn summary(view: &View, group: &Group) -> GroupSummary {
 }
 
 impl Admin {
-    pub(crate) async fn add_group(&self, name: &str, remark: &str) -> Result<GroupSummary, AdminError> {
+    /// `limits`: runs in flight, runs given a second.
+    pub(crate) async fn add_group(
+        &self,
+        name: &str,
+        remark: &str,
+        limits: (Option<u32>, Option<u32>),
+    ) -> Result<GroupSummary, AdminError> {
+        let (max_in_flight, dispatches_per_second) = limits;
+        limit("max_in_flight", max_in_flight)?;
+        limit("dispatches_per_second", dispatches_per_second)?;
         let name = GroupName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
-        let group = Group { name, remark: short_text("remark", remark, 255)? };
+        let group =
+            Group { name, remark: short_text("remark", remark, 255)?, max_in_flight, dispatches_per_second };
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
         match self.commit(txn, |found| first_is(found, &value)).await? {

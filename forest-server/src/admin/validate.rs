@@ -12,6 +12,9 @@ use crate::schedule::Schedule;
 /// Set by the server: not for callers.
 const OURS: [&str; 5] = ["id", "version", "effective_after", "created_at", "updated_at"];
 
+/// As many as a client may carry.
+const MAX_LABELS: usize = 32;
+const MAX_LIMIT: u32 = 1_000_000;
 const MAX_DOCUMENT: usize = 1024 * 1024;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -80,6 +83,8 @@ pub(super) fn check(
     let reachable = schedule.check_reachable(now.as_ms(), anchor.as_ms());
     reachable.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
     check_attempts(job)?;
+    check_labels(job)?;
+    limit("max_in_flight", job.max_in_flight)?;
     let within = |field, value: Option<u64>, least, most| match value {
         Some(ms) if !(least..=most).contains(&ms) => {
             Err(AdminError::invalid(field, format!("{ms} is not within {least} and {most} milliseconds")))
@@ -94,6 +99,28 @@ pub(super) fn check_params(params: &str) -> Result<(), AdminError> {
     if params.len() > MAX_PARAMS {
         let reason = format!("{} bytes are more than {MAX_PARAMS}", params.len());
         return Err(AdminError::invalid("params", reason));
+    }
+    Ok(())
+}
+
+fn check_labels(job: &Job) -> Result<(), AdminError> {
+    if job.labels.len() > MAX_LABELS {
+        return Err(AdminError::invalid("labels", format!("takes at most {MAX_LABELS} labels")));
+    }
+    for (key, value) in &job.labels {
+        if key.is_empty() {
+            return Err(AdminError::invalid("labels", "a label needs a key"));
+        }
+        short_text("labels", key, 256)?;
+        short_text("labels", value, 256)?;
+    }
+    Ok(())
+}
+
+/// A limit is none, or at least one: with zero nothing would ever run.
+pub(super) fn limit(field: &str, value: Option<u32>) -> Result<(), AdminError> {
+    if value.is_some_and(|value| !(1..=MAX_LIMIT).contains(&value)) {
+        return Err(AdminError::invalid(field, format!("is not within 1 and {MAX_LIMIT}")));
     }
     Ok(())
 }
@@ -122,8 +149,7 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
         ("misfire_cap", job.misfire_cap.is_some(), "leave it out"),
         ("overlap", !matches!(job.overlap, Overlap::Allow | Overlap::Forbid), "use forbid or allow"),
         ("queue_limit", job.queue_limit.is_some(), "leave it out"),
-        ("routing", job.routing != Routing::RoundRobin, "use round_robin"),
-        ("labels", !job.labels.is_empty(), "leave it out"),
+        ("routing", job.routing == Routing::Broadcast, "use another routing"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
         ("starts_at", job.starts_at.is_some(), "leave it out"),
         ("ends_at", job.ends_at.is_some(), "leave it out"),
@@ -132,8 +158,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
         ("retry_backoff", job.retry_backoff.is_some(), "use retry_delays_ms"),
         ("retry_if", !job.retry_if.is_empty(), "leave it out"),
         ("timeout_ms", job.timeout_ms.is_some(), "leave it out"),
-        ("priority", job.priority != 0, "leave it out"),
-        ("max_in_flight", job.max_in_flight.is_some(), "use overlap"),
         ("after", job.after.is_some(), "leave it out"),
     ];
     match unsupported.iter().find(|(_, wanted, _)| *wanted) {

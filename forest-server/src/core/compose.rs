@@ -1,8 +1,8 @@
 //! The documents that a leader writes: snapshots, decisions, delays.
 
-use forest_proto::RunId;
 use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, Snapshot};
 use forest_proto::time::Instant;
+use forest_proto::{ClientId, RunId};
 use jiff::tz::TimeZone;
 
 use super::term::Term;
@@ -35,6 +35,8 @@ pub(crate) struct Occasion {
     pub(crate) origin: Origin,
     pub(crate) missed_fires: u64,
     pub(crate) params: Option<String>,
+    /// The only client that may take it.
+    pub(crate) pinned: Option<ClientId>,
 }
 
 impl Occasion {
@@ -45,6 +47,7 @@ impl Occasion {
             origin: if missed.is_some() { Origin::Misfire } else { Origin::Schedule },
             missed_fires: missed.unwrap_or(0),
             params: None,
+            pinned: None,
         }
     }
 }
@@ -81,6 +84,11 @@ impl Composer<'_> {
             job_version: job.version,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
             missed_fires: occasion.missed_fires,
+            routing: job.routing,
+            labels: job.labels.clone(),
+            priority: job.priority,
+            pinned: occasion.pinned,
+            limited: job.max_in_flight.is_some(),
             node: self.term.node().to_string(),
             term: self.term.number(),
             server_zone: zone_name,
@@ -107,6 +115,7 @@ impl Composer<'_> {
             scheduled_at: ended.id.at(),
             origin: Origin::Retry,
             params: (ended.params != job.params).then(|| ended.params.clone()),
+            client: ended.pinned.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

@@ -90,6 +90,7 @@ pub(crate) struct PlannedJob {
     pub(crate) overlap: Overlap,
     pub(crate) misfire: Misfire,
     pub(crate) misfire_threshold_ms: Option<u32>,
+    pub(crate) max_in_flight: Option<u32>,
     document: Box<[u8]>,
 }
 
@@ -211,6 +212,7 @@ impl Jobs {
             overlap: job.overlap,
             misfire: job.misfire,
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            max_in_flight: job.max_in_flight,
             document: document.into(),
         };
         if let Some(before) = self.segments[index].insert(id.clone(), planned) {

@@ -19,7 +19,7 @@ use forest_proto::{ClientId, JobId, RequestKey, RunId, Segment};
 use super::clients::Seat;
 use super::compose::{Composer, Occasion};
 use super::jobs::PlannedJob;
-use super::routing::Router;
+use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
 use super::view::View;
 
@@ -38,7 +38,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) txn: Txn,
-    pub(crate) promised: Option<Seat>,
+    pub(crate) promised: Option<Promise>,
 }
 
 /// Clients that vanished, and when it is certain that they stopped what they ran.
@@ -99,6 +99,7 @@ impl Situation<'_> {
             origin: delay.origin,
             missed_fires: 0,
             params: delay.params.clone(),
+            pinned: delay.client.clone(),
         };
         let job = self.job(id);
         let txn =
@@ -115,9 +116,9 @@ impl Situation<'_> {
     /// Creates a run at a client, or parked.
     fn create(&self, router: &mut Router, txn: Txn, job: &Job, occasion: Occasion) -> Step {
         let snapshot = self.composer.snapshot(job, occasion);
-        let promised = router.pick(self.view, &job.group, &job.target);
+        let promised = router.pick_new(self.view, &snapshot);
         let txn = match &promised {
-            Some(seat) => self.give(txn, snapshot, seat),
+            Some(promise) => self.give(txn, snapshot, &promise.seat),
             None => txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)),
         };
         Step::Commit(Planned { txn, promised })
@@ -148,9 +149,9 @@ impl Situation<'_> {
         if let Some(ended) = self.of_unstarted(id, &txn, &snapshot, deadline_ms) {
             return ended;
         }
-        let Some(seat) = router.pick(self.view, &run.group, &snapshot.target) else { return Step::Nothing };
-        let txn = self.give(txn, snapshot, &seat);
-        Step::Commit(Planned { txn, promised: Some(seat) })
+        let Some(promise) = router.pick(self.view, &snapshot) else { return Step::Nothing };
+        let txn = self.give(txn, snapshot, &promise.seat);
+        Step::Commit(Planned { txn, promised: Some(promise) })
     }
 
     /// The end of a run that must not start any more.
@@ -196,9 +197,9 @@ impl Situation<'_> {
         // The registration must still be what made us move it: absent, or this very document.
         let txn = txn
             .modified(self.view.keys.client(&run.group, client), holder.map_or(0, |holder| holder.revision));
-        let promised = router.pick(self.view, &run.group, &snapshot.target);
+        let promised = router.pick_other(self.view, &snapshot);
         let txn = match &promised {
-            Some(seat) => self.give(txn, snapshot, seat),
+            Some(promise) => self.give(txn, snapshot, &promise.seat),
             None => {
                 let parked = Snapshot { ip: String::new(), ..snapshot };
                 txn.put(self.view.keys.pending(&run.group, id), encode(&parked))
@@ -319,6 +320,7 @@ impl Situation<'_> {
             origin: Origin::Manual,
             missed_fires: 0,
             params: request.params.clone(),
+            pinned: request.client.clone(),
         };
         if planned.overlap == Overlap::Allow {
             return self.create(router, txn, &job, occasion);
@@ -359,6 +361,7 @@ impl Situation<'_> {
                     origin: delay.origin,
                     missed_fires: 0,
                     params: delay.params.clone(),
+                    pinned: delay.client.clone(),
                 };
                 let job = self.job(id).and_then(|(_, job)| job.job()).unwrap_or_else(|| ghost(&delay));
                 return self.refuse(txn, &job, occasion, Outcome::Cancelled, why);

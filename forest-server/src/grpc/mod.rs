@@ -47,7 +47,9 @@ impl Service for AdminApi {
 
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
         let request = request.into_inner();
-        let group = self.admin.add_group(&request.name, &request.remark).await.map_err(error::status)?;
+        let limits = (request.max_in_flight, request.dispatches_per_second);
+        let group =
+            self.admin.add_group(&request.name, &request.remark, limits).await.map_err(error::status)?;
         Ok(Response::new(group.into()))
     }
 
@@ -117,7 +119,8 @@ impl Service for AdminApi {
 
     async fn run_job(&self, request: Request<api::RunJobRequest>) -> Answer<api::RunJobResponse> {
         let request = request.into_inner();
-        let run = self.admin.run_job(&request.id, request.params, &request.idempotency_key).await;
+        let run =
+            self.admin.run_job(&request.id, request.params, &request.idempotency_key, &request.client).await;
         Ok(Response::new(api::RunJobResponse { run_id: run.map_err(error::status)?.to_string() }))
     }
 
@@ -190,12 +193,18 @@ impl Service for AdminApi {
         request: Request<api::ListPendingRequest>,
     ) -> Answer<api::ListPendingResponse> {
         let request = request.into_inner();
+        let waiting = match request.page_token.as_str() {
+            "" => self.admin.waiting(&request.group).await.map_err(error::status)?,
+            _ => Vec::new(),
+        };
+        let waiting = waiting.into_iter().map(Into::into).collect();
         let runs = self.admin.pending(&request.group, page(request.page_size, request.page_token)).await;
         let runs = runs.map_err(error::status)?;
         let next_page_token = runs.next;
         Ok(Response::new(api::ListPendingResponse {
             runs: runs.items.into_iter().map(Into::into).collect(),
             next_page_token,
+            waiting,
         }))
     }
 }
