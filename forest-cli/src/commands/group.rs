@@ -1,7 +1,7 @@
 //! `group`: sets of clients.
 
 use forest_proto::admin::v1::{
-    AddGroupRequest, DeleteGroupRequest, GetGroupRequest, Group, ListGroupsRequest,
+    AddGroupRequest, DeleteGroupRequest, EditGroupRequest, GetGroupRequest, Group, ListGroupsRequest,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,12 @@ pub(super) async fn run(context: &mut Context<'_>, command: GroupCommand) -> Res
             let request = AddGroupRequest { name, remark, max_in_flight, dispatches_per_second };
             let call = async |mut client: Client| client.add_group(request.clone()).await;
             let group = context.api.write("add the group", call).await?;
+            show(context, &group)
+        }
+        GroupCommand::Edit { name, remark, max_in_flight, dispatches_per_second } => {
+            let request = EditGroupRequest { name, remark, max_in_flight, dispatches_per_second };
+            let call = async |mut client: Client| client.edit_group(request.clone()).await;
+            let group = context.api.write("edit the group", call).await?;
             show(context, &group)
         }
         GroupCommand::List { paging } => list(context, paging).await,
@@ -116,6 +122,19 @@ mod tests {
         assert_eq!((deleted.exit, deleted.stdout.as_str()), (Exit::Ok, ""));
         assert_eq!(deleted.stderr, "forest-cli: deleted group trade\n");
         assert_eq!(fake.cli(&["group", "get", "trade"]).await.exit, Exit::NotFound);
+    }
+
+    #[tokio::test]
+    async fn limits_are_set_changed_and_taken_away() {
+        let fake = Fake::start().await;
+        let added = fake.cli(&["group", "add", "trade", "--max-in-flight", "5"]).await;
+        assert!(added.stdout.contains("max in flight") && !added.stdout.contains("dispatches"));
+        let edit =
+            ["group", "edit", "trade", "--max-in-flight", "0", "--dispatches-per-second", "9", "-o", "json"];
+        let expected =
+            json!({ "name": "trade", "remark": "", "clients": 0, "jobs": 0, "dispatches_per_second": 9 });
+        assert_eq!(fake.cli(&edit).await.json(), expected);
+        assert_eq!(fake.cli(&["group", "edit", "other"]).await.exit, Exit::NotFound);
     }
 
     #[tokio::test]

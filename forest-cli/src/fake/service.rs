@@ -139,6 +139,18 @@ impl Admin for Service {
         answer(state.groups.last().cloned().unwrap_or_default())
     }
 
+    async fn edit_group(&self, request: Request<EditGroupRequest>) -> Answer<Group> {
+        let change = request.into_inner();
+        let mut state = self.state()?;
+        let found = state.groups.iter_mut().find(|group| group.name == change.name);
+        let group = found.ok_or_else(|| Status::not_found(format!("no group {}", change.name)))?;
+        let changed = |new: Option<u32>, old| new.map_or(old, |new| (new > 0).then_some(new));
+        group.remark = change.remark.unwrap_or_else(|| group.remark.clone());
+        group.max_in_flight = changed(change.max_in_flight, group.max_in_flight);
+        group.dispatches_per_second = changed(change.dispatches_per_second, group.dispatches_per_second);
+        answer(group.clone())
+    }
+
     async fn get_group(&self, request: Request<GetGroupRequest>) -> Answer<Group> {
         let name = request.into_inner().name;
         let found = self.state()?.groups.iter().find(|group| group.name == name).cloned();

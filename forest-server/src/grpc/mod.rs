@@ -53,6 +53,13 @@ impl Service for AdminApi {
         Ok(Response::new(group.into()))
     }
 
+    async fn edit_group(&self, request: Request<api::EditGroupRequest>) -> Answer<api::Group> {
+        let request = request.into_inner();
+        let limits = (request.max_in_flight, request.dispatches_per_second);
+        let group = self.admin.edit_group(&request.name, request.remark, limits).await;
+        Ok(Response::new(group.map_err(error::status)?.into()))
+    }
+
     async fn get_group(&self, request: Request<api::GetGroupRequest>) -> Answer<api::Group> {
         let group = self.admin.group(&request.into_inner().name).await.map_err(error::status)?;
         Ok(Response::new(group.into()))
