@@ -102,6 +102,25 @@ pub(crate) enum GroupCommand {
         /// What it is for, in words.
         #[arg(long, default_value = "")]
         remark: String,
+        /// How many runs may be with the group's clients at once. Default: any number.
+        #[arg(long, value_name = "RUNS")]
+        max_in_flight: Option<u32>,
+        /// How many runs a second are given to the group's clients. Default: any number.
+        #[arg(long, value_name = "RUNS")]
+        dispatches_per_second: Option<u32>,
+    },
+    /// Changes the given options of a group.
+    Edit {
+        name: String,
+        /// What it is for, in words.
+        #[arg(long)]
+        remark: Option<String>,
+        /// How many runs may be with the group's clients at once. 0: any number.
+        #[arg(long, value_name = "RUNS")]
+        max_in_flight: Option<u32>,
+        /// How many runs a second are given to the group's clients. 0: any number.
+        #[arg(long, value_name = "RUNS")]
+        dispatches_per_second: Option<u32>,
     },
     /// Lists the groups.
     List {

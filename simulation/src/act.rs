@@ -134,7 +134,7 @@ async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
     let done = || ("done".to_owned(), None);
     Ok(match call {
         Call::AddGroup(name) => {
-            api.add_group(api::AddGroupRequest { name: name.into(), remark: String::new() }).await?;
+            api.add_group(api::AddGroupRequest { name: name.into(), ..Default::default() }).await?;
             done()
         }
         Call::DeleteGroup(name) => {
@@ -160,7 +160,7 @@ async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
             done()
         }
         Call::Run { id, key } => {
-            let request = api::RunJobRequest { id, params: None, idempotency_key: key };
+            let request = api::RunJobRequest { id, idempotency_key: key, ..Default::default() };
             (format!("it is {}", api.run_job(request).await?.into_inner().run_id), None)
         }
         Call::Cancel { run } => {

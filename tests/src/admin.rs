@@ -70,7 +70,7 @@ impl Admin {
     /// # Errors
     /// As every call.
     pub async fn add_group(&self, name: &str) -> Answer<Group> {
-        let request = AddGroupRequest { name: name.into(), remark: String::new() };
+        let request = AddGroupRequest { name: name.into(), ..Default::default() };
         self.change(async |mut c| c.add_group(request.clone()).await).await
     }
 
@@ -178,6 +178,7 @@ impl Admin {
             id: id.into(),
             params: params.map(Into::into),
             idempotency_key: key.unwrap_or_default().into(),
+            client: String::new(),
         };
         let call = async |mut c: AdminClient<Channel>| c.run_job(request.clone()).await;
         // With a key it is safe to ask twice: that is what the key is for.

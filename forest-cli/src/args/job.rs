@@ -177,6 +177,9 @@ pub(crate) struct RunJob {
     /// Makes the request repeatable: the same key gives the same run for an hour.
     #[arg(long, default_value = "")]
     pub(crate) key: String,
+    /// Only this client may take the run: an id as `client list` shows it.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) client: String,
     /// Wait until the run has finished. Succeeds only if the run does.
     #[arg(long)]
     pub(crate) wait: bool,

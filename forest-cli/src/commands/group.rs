@@ -1,7 +1,7 @@
 //! `group`: sets of clients.
 
 use forest_proto::admin::v1::{
-    AddGroupRequest, DeleteGroupRequest, GetGroupRequest, Group, ListGroupsRequest,
+    AddGroupRequest, DeleteGroupRequest, EditGroupRequest, GetGroupRequest, Group, ListGroupsRequest,
 };
 use serde_json::{Value, json};
 
@@ -14,10 +14,16 @@ use crate::paging::{Paging, collect};
 
 pub(super) async fn run(context: &mut Context<'_>, command: GroupCommand) -> Result<(), Failure> {
     match command {
-        GroupCommand::Add { name, remark } => {
-            let request = AddGroupRequest { name, remark };
+        GroupCommand::Add { name, remark, max_in_flight, dispatches_per_second } => {
+            let request = AddGroupRequest { name, remark, max_in_flight, dispatches_per_second };
             let call = async |mut client: Client| client.add_group(request.clone()).await;
             let group = context.api.write("add the group", call).await?;
+            show(context, &group)
+        }
+        GroupCommand::Edit { name, remark, max_in_flight, dispatches_per_second } => {
+            let request = EditGroupRequest { name, remark, max_in_flight, dispatches_per_second };
+            let call = async |mut client: Client| client.edit_group(request.clone()).await;
+            let group = context.api.write("edit the group", call).await?;
             show(context, &group)
         }
         GroupCommand::List { paging } => list(context, paging).await,
@@ -61,22 +67,33 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
 }
 
 fn show(context: &mut Context<'_>, group: &Group) -> Result<(), Failure> {
-    let fields = vec![
+    let mut fields = vec![
         field("name", group.name.as_str()),
         field("remark", group.remark.as_str()),
         field("clients", group.clients.to_string()),
         field("jobs", group.jobs.to_string()),
     ];
+    let limits =
+        [("max in flight", group.max_in_flight), ("dispatches per second", group.dispatches_per_second)];
+    fields.extend(limits.into_iter().filter_map(|(name, limit)| Some(field(name, limit?.to_string()))));
     context.view.show(context.console, &to_json(group), fields)
 }
 
 fn to_json(group: &Group) -> Value {
-    json!({
+    let mut json = json!({
         "name": group.name,
         "remark": group.remark,
         "clients": group.clients,
         "jobs": group.jobs,
-    })
+    });
+    let limits =
+        [("max_in_flight", group.max_in_flight), ("dispatches_per_second", group.dispatches_per_second)];
+    for (name, limit) in limits {
+        if let Some(limit) = limit {
+            json[name] = limit.into();
+        }
+    }
+    json
 }
 
 #[cfg(test)]
@@ -105,6 +122,19 @@ mod tests {
         assert_eq!((deleted.exit, deleted.stdout.as_str()), (Exit::Ok, ""));
         assert_eq!(deleted.stderr, "forest-cli: deleted group trade\n");
         assert_eq!(fake.cli(&["group", "get", "trade"]).await.exit, Exit::NotFound);
+    }
+
+    #[tokio::test]
+    async fn limits_are_set_changed_and_taken_away() {
+        let fake = Fake::start().await;
+        let added = fake.cli(&["group", "add", "trade", "--max-in-flight", "5"]).await;
+        assert!(added.stdout.contains("max in flight") && !added.stdout.contains("dispatches"));
+        let edit =
+            ["group", "edit", "trade", "--max-in-flight", "0", "--dispatches-per-second", "9", "-o", "json"];
+        let expected =
+            json!({ "name": "trade", "remark": "", "clients": 0, "jobs": 0, "dispatches_per_second": 9 });
+        assert_eq!(fake.cli(&edit).await.json(), expected);
+        assert_eq!(fake.cli(&["group", "edit", "other"]).await.exit, Exit::NotFound);
     }
 
     #[tokio::test]

@@ -1,20 +1,22 @@
 //! `pending`: runs that wait for a client.
 
-use forest_proto::admin::v1::{ListPendingRequest, Run};
+use forest_proto::admin::v1::{ListPendingRequest, Run, Waiting};
 
 use super::{Context, run as runs};
 use crate::args::PendingCommand;
 use crate::connect::Client;
 use crate::error::Failure;
-use crate::output::List;
+use crate::output::{List, printable_line};
 use crate::paging::collect;
 
 pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> Result<(), Failure> {
     let PendingCommand::List(args) = command;
+    let mut waiting = Vec::new();
     let listed = collect(args.paging, async |page_size, page_token| {
         let request = ListPendingRequest { group: args.group.clone(), page_size, page_token };
         let call = async |mut client: Client| client.list_pending(request.clone()).await;
         let page = context.api.read("list the pending runs", call).await?;
+        waiting.extend(page.waiting);
         Ok((page.runs, page.next_page_token))
     });
     let listed = listed.await?;
@@ -28,8 +30,27 @@ pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> R
             view.second(run.created_at),
         ]
     };
+    let lines = waiting.iter().map(|waiting| line(waiting, view.second(waiting.oldest_scheduled_at)));
+    let lines: Vec<_> = lines.collect();
     let list = List { header: &["RUN", "JOB", "GROUP", "TARGET", "SINCE"], row: &row, json: &runs::to_json };
-    view.list(context.console, "runs", &listed, &list)
+    view.list(context.console, "runs", &listed, &list)?;
+    lines.iter().for_each(|line| context.console.note(line));
+    Ok(())
+}
+
+/// How many wait for the same thing, since when, and why.
+fn line(waiting: &Waiting, oldest: String) -> String {
+    let reason = match waiting.reason.as_str() {
+        "" => "about to go",
+        "no_client" => "no client would take them",
+        "no_room" => "the clients are full",
+        "job_limit" => "the job's limit is reached",
+        "group_limit" => "the group's limit is reached",
+        "rate" => "the group's rate is reached",
+        other => other,
+    };
+    let Waiting { group, target, count, .. } = waiting;
+    printable_line(&format!("{group}/{target}: {count} waiting, the oldest of {oldest}: {reason}"))
 }
 
 #[cfg(test)]
@@ -43,7 +64,10 @@ mod tests {
 RUN                     JOB   GROUP  TARGET  SINCE
 20261118110640000-10-1  bill  trade  bill    2026-11-18 11:06:40+00
 ";
-        assert_eq!(fake.cli(&["pending", "list"]).await.stdout, expected);
+        let listed = fake.cli(&["pending", "list"]).await;
+        assert_eq!(listed.stdout, expected);
+        let note = "forest-cli: trade/bill: 1 waiting, the oldest of 2026-11-18 11:06:40+00: no client would take them\n";
+        assert_eq!(listed.stderr, note);
         let json = fake.cli(&["pending", "list", "-o", "json"]).await.json();
         assert_eq!(json["runs"][0]["state"], "pending");
     }

@@ -130,13 +130,25 @@ impl Admin for Service {
     }
 
     async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {
-        let AddGroupRequest { name, remark } = request.into_inner();
+        let AddGroupRequest { name, remark, max_in_flight, dispatches_per_second } = request.into_inner();
         let mut state = self.state()?;
         if state.groups.iter().any(|group| group.name == name) {
             return Err(refusal(Code::AlreadyExists, format!("group {name} exists"), "GROUP_EXISTS"));
         }
-        state.groups.push(Group { name, remark, ..Group::default() });
+        state.groups.push(Group { name, remark, max_in_flight, dispatches_per_second, ..Group::default() });
         answer(state.groups.last().cloned().unwrap_or_default())
+    }
+
+    async fn edit_group(&self, request: Request<EditGroupRequest>) -> Answer<Group> {
+        let change = request.into_inner();
+        let mut state = self.state()?;
+        let found = state.groups.iter_mut().find(|group| group.name == change.name);
+        let group = found.ok_or_else(|| Status::not_found(format!("no group {}", change.name)))?;
+        let changed = |new: Option<u32>, old| new.map_or(old, |new| (new > 0).then_some(new));
+        group.remark = change.remark.unwrap_or_else(|| group.remark.clone());
+        group.max_in_flight = changed(change.max_in_flight, group.max_in_flight);
+        group.dispatches_per_second = changed(change.dispatches_per_second, group.dispatches_per_second);
+        answer(group.clone())
     }
 
     async fn get_group(&self, request: Request<GetGroupRequest>) -> Answer<Group> {
@@ -373,6 +385,15 @@ impl Admin for Service {
     }
 
     async fn list_pending(&self, _: Request<ListPendingRequest>) -> Answer<ListPendingResponse> {
-        answer(ListPendingResponse { runs: vec![runs().0], next_page_token: String::new() })
+        let run = runs().0;
+        let waiting = Waiting {
+            group: run.group.clone(),
+            target: run.target.clone(),
+            count: 1,
+            oldest_scheduled_at: run.created_at,
+            reason: "no_client".into(),
+        };
+        let (runs, waiting) = (vec![run], vec![waiting]);
+        answer(ListPendingResponse { runs, waiting, next_page_token: String::new() })
     }
 }

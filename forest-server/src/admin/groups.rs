@@ -1,10 +1,10 @@
-//! Groups: add, read, delete.
+//! Groups: add, read, edit, delete.
 
 use forest_etcd::Txn;
 use forest_proto::record::{Group, encode};
 use forest_proto::{GroupName, Segment};
 
-use super::validate::short_text;
+use super::validate::{limit, short_text};
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::core::view::View;
@@ -23,9 +23,19 @@ fn summary(view: &View, group: &Group) -> GroupSummary {
 }
 
 impl Admin {
-    pub(crate) async fn add_group(&self, name: &str, remark: &str) -> Result<GroupSummary, AdminError> {
+    /// `limits`: runs in flight, runs given a second.
+    pub(crate) async fn add_group(
+        &self,
+        name: &str,
+        remark: &str,
+        limits: (Option<u32>, Option<u32>),
+    ) -> Result<GroupSummary, AdminError> {
+        let (max_in_flight, dispatches_per_second) = limits;
+        limit("max_in_flight", max_in_flight)?;
+        limit("dispatches_per_second", dispatches_per_second)?;
         let name = GroupName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
-        let group = Group { name, remark: short_text("remark", remark, 255)? };
+        let group =
+            Group { name, remark: short_text("remark", remark, 255)?, max_in_flight, dispatches_per_second };
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
         match self.commit(txn, |found| first_is(found, &value)).await? {
@@ -50,6 +60,38 @@ impl Admin {
             })
             .await?;
         Ok(Page::of(groups, size, |summary: &GroupSummary| summary.group.name.to_string()))
+    }
+
+    /// Changes what is given. A limit of zero is none.
+    pub(crate) async fn edit_group(
+        &self,
+        name: &str,
+        remark: Option<String>,
+        limits: (Option<u32>, Option<u32>),
+    ) -> Result<GroupSummary, AdminError> {
+        let missing = || AdminError::not_found("group", name);
+        let id = GroupName::new(name).map_err(|_| missing())?;
+        let looked = id.clone();
+        let found = self.read(move |now| {
+            let entry = now.view.groups.entry(&looked)?;
+            Some((entry.revision, summary(now.view, &entry.value)))
+        });
+        let (revision, before) = found.await?.ok_or_else(missing)?;
+        let mut group = before.group;
+        if let Some(remark) = remark {
+            group.remark = short_text("remark", &remark, 255)?;
+        }
+        let changed = |new: Option<u32>, old| new.map_or(old, |new| (new > 0).then_some(new));
+        group.max_in_flight = changed(limits.0, group.max_in_flight);
+        group.dispatches_per_second = changed(limits.1, group.dispatches_per_second);
+        limit("max_in_flight", group.max_in_flight)?;
+        limit("dispatches_per_second", group.dispatches_per_second)?;
+        let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
+        let txn = Txn::new().modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
+        match self.commit(txn, |found| first_is(found, &value)).await? {
+            Written::Done => Ok(GroupSummary { group, clients: before.clients, jobs: before.jobs }),
+            Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?}") }),
+        }
     }
 
     /// Deletes a group that nothing belongs to any more. The transaction compares every segment's generation

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forest_etcd::Txn;
 use forest_proto::record::{Answer, Request, RequestKind, decode, encode};
-use forest_proto::{JobId, RequestKey, RunId};
+use forest_proto::{ClientId, GroupName, JobId, RequestKey, RunId};
 
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, validate};
@@ -23,9 +23,11 @@ impl Admin {
         id: &str,
         params: Option<String>,
         key: &str,
+        client: &str,
     ) -> Result<RunId, AdminError> {
         params.as_deref().map_or(Ok(()), validate::check_params)?;
         let before = self.job(id).await?;
+        let client = self.named_client(&before.job.group, client).await?;
         let job = before.job.id;
         let named = !key.is_empty();
         let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
@@ -40,6 +42,7 @@ impl Admin {
             run: run.clone(),
             requested_at: now,
             params,
+            client,
             by,
         };
         let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
@@ -66,6 +69,20 @@ impl Admin {
         }
     }
 
+    /// A client that somebody named. It must be there now; that it may be gone before it takes the run is what
+    /// start deadlines are for.
+    async fn named_client(&self, group: &GroupName, client: &str) -> Result<Option<ClientId>, AdminError> {
+        if client.is_empty() {
+            return Ok(None);
+        }
+        let id = ClientId::new(client).map_err(|error| AdminError::invalid("client", error.to_string()))?;
+        let seat = (group.clone(), id.clone());
+        if self.read(move |now| now.view.clients.get(&seat).is_some()).await? {
+            return Ok(Some(id));
+        }
+        Err(AdminError::invalid("client", format!("no client {id} is registered in the group {group}")))
+    }
+
     /// Asks for a run to be stopped, or not to be started.
     pub(crate) async fn cancel_run(&self, id: &str) -> Result<(), AdminError> {
         let run: RunId = id.parse().map_err(|_| AdminError::not_found("run", id))?;
@@ -84,6 +101,7 @@ impl Admin {
             run,
             requested_at: self.now(),
             params: None,
+            client: None,
             by,
         };
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);

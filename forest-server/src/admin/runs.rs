@@ -5,12 +5,15 @@ use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId};
 
 use super::{Admin, AdminError, Page, PageRequest};
+use crate::core::routing::queue::{self, Waiting};
 use crate::core::runs::{Place, Run};
 use crate::core::view::View;
 use crate::store::{Entry, Filter, PageToken};
 
 /// So many documents of executions are read at once: with parameters and checkpoints they can be large.
 const DOCUMENTS: usize = 16;
+/// Of what waits, so many groups, targets and needs are told apart at most.
+const MAX_WAITING: usize = 200;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunState {
@@ -153,6 +156,17 @@ impl Admin {
         let (size, after, group) = (page.size()?, page.after::<RunId>()?, group.to_owned());
         let runs = self.read(move |now| list_pending(now.view, &group, after.as_ref(), size + 1)).await?;
         Ok(Page::of(runs, size, |run| run.id.clone()))
+    }
+
+    /// What waits, and why.
+    pub(crate) async fn waiting(&self, group: &str) -> Result<Vec<Waiting>, AdminError> {
+        let group = group.to_owned();
+        self.read(move |now| {
+            let groups = now.view.runs.parked_groups().map(|(name, _)| name);
+            let wanted = groups.filter(|name| group.is_empty() || name.as_str() == group);
+            wanted.flat_map(|name| queue::waiting(now.view, name)).take(MAX_WAITING).collect()
+        })
+        .await
     }
 
     /// The soonest fires.

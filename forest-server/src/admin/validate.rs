@@ -15,6 +15,9 @@ use crate::schedule::Schedule;
 /// Set by the server: not for callers.
 const OURS: [&str; 5] = ["id", "version", "effective_after", "created_at", "updated_at"];
 
+/// As many as a client may carry.
+const MAX_LABELS: usize = 32;
+const MAX_LIMIT: u32 = 1_000_000;
 const MAX_DOCUMENT: usize = 1024 * 1024;
 /// Each is compared in the transaction that saves the job.
 const MAX_CALENDARS: usize = 8;
@@ -104,6 +107,8 @@ pub(super) fn check(
     }
     check_overlap(job)?;
     check_attempts(job)?;
+    check_labels(job)?;
+    limit("max_in_flight", job.max_in_flight)?;
     let within = |field, value: Option<u64>, least, most| match value {
         Some(ms) if !(least..=most).contains(&ms) => {
             Err(AdminError::invalid(field, format!("{ms} is not within {least} and {most} milliseconds")))
@@ -191,6 +196,28 @@ pub(super) fn check_calendars(names: &[String]) -> Result<(), AdminError> {
     }
 }
 
+fn check_labels(job: &Job) -> Result<(), AdminError> {
+    if job.labels.len() > MAX_LABELS {
+        return Err(AdminError::invalid("labels", format!("takes at most {MAX_LABELS} labels")));
+    }
+    for (key, value) in &job.labels {
+        if key.is_empty() {
+            return Err(AdminError::invalid("labels", "a label needs a key"));
+        }
+        short_text("labels", key, 256)?;
+        short_text("labels", value, 256)?;
+    }
+    Ok(())
+}
+
+/// A limit is none, or at least one: with zero nothing would ever run.
+pub(super) fn limit(field: &str, value: Option<u32>) -> Result<(), AdminError> {
+    if value.is_some_and(|value| !(1..=MAX_LIMIT).contains(&value)) {
+        return Err(AdminError::invalid(field, format!("is not within 1 and {MAX_LIMIT}")));
+    }
+    Ok(())
+}
+
 fn check_attempts(job: &Job) -> Result<(), AdminError> {
     if !(1..=100).contains(&job.max_attempts) {
         return Err(AdminError::invalid(
@@ -247,11 +274,8 @@ fn check_retry_if(job: &Job) -> Result<(), AdminError> {
 /// The document has room for more than this version can do. What it cannot do, it does not store.
 fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
     let unsupported = [
-        ("routing", job.routing != Routing::RoundRobin, "use round_robin"),
-        ("labels", !job.labels.is_empty(), "leave it out"),
+        ("routing", job.routing == Routing::Broadcast, "use another routing"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-        ("priority", job.priority != 0, "leave it out"),
-        ("max_in_flight", job.max_in_flight.is_some(), "use overlap"),
         ("after", job.after.is_some(), "leave it out"),
     ];
     match unsupported.iter().find(|(_, wanted, _)| *wanted) {

@@ -3,9 +3,9 @@
 use std::hash::Hasher;
 
 use fnv::FnvHasher;
-use forest_proto::RunId;
 use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, RetryBackoff, Snapshot};
 use forest_proto::time::Instant;
+use forest_proto::{ClientId, RunId};
 use jiff::tz::TimeZone;
 
 use super::term::Term;
@@ -40,6 +40,8 @@ pub(crate) struct Occasion {
     pub(crate) params: Option<String>,
     /// What the attempts before it have left.
     pub(crate) checkpoint: Option<String>,
+    /// The only client that may take it.
+    pub(crate) pinned: Option<ClientId>,
 }
 
 impl Occasion {
@@ -51,6 +53,7 @@ impl Occasion {
             missed_fires: missed.unwrap_or(0),
             params: None,
             checkpoint: None,
+            pinned: None,
         }
     }
 }
@@ -91,6 +94,11 @@ impl Composer<'_> {
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
             waits: false,
             missed_fires: occasion.missed_fires,
+            routing: job.routing,
+            labels: job.labels.clone(),
+            priority: job.priority,
+            pinned: occasion.pinned,
+            limited: job.max_in_flight.is_some(),
             node: self.term.node().to_string(),
             term: self.term.number(),
             server_zone: zone_name,
@@ -121,6 +129,7 @@ impl Composer<'_> {
             params: (ended.params != job.params).then(|| ended.params.clone()),
             planned_for: None,
             checkpoint: ended.checkpoint.clone(),
+            client: ended.pinned.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

@@ -15,11 +15,10 @@ use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Sweep, enco
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId, Segment};
 
-use super::clients::Seat;
 use super::compose::{Composer, Occasion};
 use super::jobs::{PlannedJob, SegmentJobs};
 use super::overlap::{self, Admission, Undecided};
-use super::routing::Router;
+use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
 use super::view::View;
 
@@ -45,7 +44,7 @@ pub(crate) struct Batch {
     /// The runs it creates; their revision is known once it has committed.
     pub(crate) created: Vec<(RunId, Run)>,
     /// Places promised by the router.
-    pub(crate) promised: Vec<Seat>,
+    pub(crate) promised: Vec<Promise>,
 }
 
 /// The first cursor of a segment: at now, never at zero.
@@ -71,7 +70,7 @@ pub(crate) fn refresh(view: &View, composer: &Composer<'_>, segment: Segment) ->
     }
     let (now, term) = (composer.now(), composer.term.number());
     let cursor = Cursor { fire_at: now, job: String::new(), term, sweep: None };
-    let mut router = Router::default();
+    let mut router = Router::seeded(0, std::time::Duration::ZERO);
     Decider::new(view, &mut router, composer, jobs).batch(segment, cursor)
 }
 
@@ -131,7 +130,7 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     puts: Vec<(String, Vec<u8>)>,
     bytes: usize,
     created: Vec<(RunId, Run)>,
-    promised: Vec<Seat>,
+    promised: Vec<Promise>,
 }
 
 impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
@@ -322,16 +321,17 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             }
         }
         let keys = &self.view.keys;
-        let seat = match snapshot.waits {
-            false => self.router.pick(self.view, &job.group, &job.target),
+        let promised = match snapshot.waits {
+            false => self.router.pick_new(self.view, &snapshot),
             true => None,
         };
-        let (key, place) = match seat {
-            Some(seat) => {
+        let (key, place) = match promised {
+            Some(promise) => {
+                let seat = &promise.seat;
                 snapshot.ip = seat.1.to_string();
                 let key = keys.snapshot(&job.group, &seat.1, &run);
                 let place = Place::queued(seat.1.clone(), &snapshot);
-                self.promised.push(seat);
+                self.promised.push(promise);
                 (key, place)
             }
             None => (keys.pending(&job.group, &run), Place::pending(&snapshot)),

@@ -111,6 +111,7 @@ pub(crate) struct PlannedJob {
     pub(crate) misfire_threshold_ms: Option<u32>,
     pub(crate) misfire_cap: u32,
     pub(crate) queue_limit: u32,
+    pub(crate) max_in_flight: Option<u32>,
     document: Box<[u8]>,
 }
 
@@ -246,6 +247,7 @@ impl Jobs {
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
             misfire_cap: job.misfire_cap.unwrap_or(Job::MISFIRE_CAP),
             queue_limit: job.queue_limit.unwrap_or(Job::QUEUE_LIMIT),
+            max_in_flight: job.max_in_flight,
             document: document.into(),
         };
         if planned.fixed_delay_ms.is_some() {

@@ -6,7 +6,8 @@
 //!   [`clients`]: who can execute them.
 //! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
-//! * [`compose`]: the documents that both write. [`routing`]: which client gets a run.
+//! * [`compose`]: the documents that both write. [`routing`]: which client gets a run, and which
+//!   run goes first; [`need`]: what a run asks of its client.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
@@ -20,6 +21,7 @@ pub(crate) mod compose;
 pub(crate) mod dispatch;
 pub(crate) mod entry;
 pub(crate) mod jobs;
+pub(crate) mod need;
 pub(crate) mod overlap;
 pub(crate) mod quarantine;
 pub(crate) mod roll;

@@ -3,13 +3,16 @@
 //! A run is in one place at a time. Every change of a place marks the run, so that whoever leads looks at
 //! it again; the same look serves the happy case, fail-over and the slow scan.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fnv::FnvHashMap;
 use forest_proto::record::{Execution, ExecutionState, Snapshot};
 use forest_proto::{ClientId, GroupName, JobId, RunId, Segment, TargetName};
 
 use super::clients::Seat;
+use super::need::{Need, Rank};
 
 /// Results kept in memory until they are collected; what is beyond this is read from etcd again.
 const RESULT_BUDGET: usize = 64 * 1024 * 1024;
@@ -19,7 +22,7 @@ pub(crate) enum Place {
     /// A retry that is not due yet.
     Delayed { segment: Segment, due_ms: i64 },
     /// No client could take it, or it waits for earlier runs of its job.
-    Pending { target: TargetName, deadline_ms: Option<i64>, waits: bool },
+    Pending { need: Arc<Need>, priority: i32, deadline_ms: Option<i64>, waits: bool },
     /// Given to a client that has not claimed it.
     Queued { client: ClientId, target: TargetName, deadline_ms: Option<i64> },
     /// Claimed.
@@ -63,13 +66,18 @@ pub(crate) struct Runs {
     /// run with a smaller one may still come while the first one is being given away.
     waiting: BTreeMap<String, BTreeSet<(i64, RunId)>>,
     loads: BTreeMap<Seat, Load>,
-    parked: BTreeMap<GroupName, BTreeMap<TargetName, BTreeSet<RunId>>>,
+    parked: BTreeMap<GroupName, BTreeMap<Arc<Need>, BTreeSet<Rank>>>,
+    /// How many runs of each job, and of each group, are given to clients or executed by them.
+    in_flight: FnvHashMap<String, usize>,
+    in_flight_of_group: BTreeMap<GroupName, usize>,
     delays: BTreeSet<(i64, RunId)>,
     /// Start deadlines of runs that are parked, or given and not claimed.
     deadlines: BTreeSet<(i64, RunId)>,
     /// Settled and waiting for the collector, in the order in which they were settled.
     settled: BTreeMap<(i64, RunId), ()>,
     marked: BTreeSet<RunId>,
+    /// Of those that wait, the first to go is the first to be looked at.
+    marked_parked: BTreeSet<Rank>,
     result_bytes: usize,
 }
 
@@ -129,11 +137,12 @@ impl Runs {
     fn promote(&mut self, job: &str) {
         let Some(run) = self.waiting(job).next().filter(|run| self.is_next(run)).cloned() else { return };
         let Some(known) = self.all.get(&run) else { return };
-        if let Place::Pending { target, .. } = &known.place {
-            let (group, target) = (known.group.clone(), target.clone());
-            self.parked.entry(group).or_default().entry(target).or_default().insert(run.clone());
+        if let Place::Pending { need, priority, .. } = &known.place {
+            let (group, need, rank) =
+                (known.group.clone(), Arc::clone(need), (Reverse(*priority), run.clone()));
+            self.parked.entry(group).or_default().entry(need).or_default().insert(rank);
         }
-        self.marked.insert(run);
+        self.mark(&run);
     }
 
     pub(crate) fn of_job(&self, job: &JobId) -> impl Iterator<Item = &RunId> {
@@ -148,13 +157,26 @@ impl Runs {
         self.loads.iter()
     }
 
-    /// Runs that wait for a client, by target, oldest first.
-    pub(crate) fn parked(&self, group: &GroupName) -> impl Iterator<Item = (&TargetName, &BTreeSet<RunId>)> {
-        self.parked.get(group).into_iter().flatten()
+    /// Runs that wait for a client, by what they need of it, in the order in which they are to go.
+    pub(crate) fn parked(&self, group: &GroupName) -> impl Iterator<Item = (&Need, &BTreeSet<Rank>)> {
+        self.parked.get(group).into_iter().flatten().map(|(need, ranks)| (&**need, ranks))
+    }
+
+    pub(crate) fn has_parked(&self, group: &GroupName) -> bool {
+        self.parked.contains_key(group)
     }
 
     pub(crate) fn parked_groups(&self) -> impl Iterator<Item = (&GroupName, impl Iterator<Item = &RunId>)> {
-        self.parked.iter().map(|(group, targets)| (group, targets.values().flatten()))
+        self.parked.iter().map(|(group, needs)| (group, needs.values().flatten().map(|(_, run)| run)))
+    }
+
+    /// How many runs of a job are given to clients or executed by them.
+    pub(crate) fn in_flight_of_job(&self, job: &JobId) -> usize {
+        self.in_flight.get(job.as_str()).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn in_flight_of_group(&self, group: &GroupName) -> usize {
+        self.in_flight_of_group.get(group).copied().unwrap_or(0)
     }
 
     pub(crate) fn delays(&self) -> impl Iterator<Item = &(i64, RunId)> {
@@ -178,19 +200,28 @@ impl Runs {
     }
 
     pub(crate) fn mark(&mut self, run: &RunId) {
-        self.marked.insert(run.clone());
+        match self.all.get(run).map(|run| &run.place) {
+            Some(Place::Pending { priority, .. }) => {
+                self.marked_parked.insert((Reverse(*priority), run.clone()));
+            }
+            _ => {
+                self.marked.insert(run.clone());
+            }
+        }
     }
 
     pub(crate) fn mark_all(&mut self) {
-        self.marked = self.all.keys().cloned().collect();
+        let all: Vec<_> = self.all.keys().cloned().collect();
+        all.iter().for_each(|run| self.mark(run));
     }
 
     pub(crate) fn forget_marks(&mut self) {
         self.marked.clear();
+        self.marked_parked.clear();
     }
 
     pub(crate) fn next_marked(&mut self) -> Option<RunId> {
-        self.marked.pop_first()
+        self.marked.pop_first().or_else(|| self.marked_parked.pop_first().map(|(_, run)| run))
     }
 
     /// Whether what was written at `revision`, or something newer, is known. Notes that the listing has it.
@@ -203,21 +234,52 @@ impl Runs {
     }
 
     /// Takes what was written at the run's revision, unless something newer is known.
-    pub(crate) fn put(&mut self, id: &RunId, run: Run) {
+    pub(crate) fn put(&mut self, id: &RunId, mut run: Run) {
         if self.has_seen(id, run.revision, run.listing) {
             return;
         }
         self.take(id);
+        self.share_need(&mut run);
         self.index(id, &run);
-        self.marked.insert(id.clone());
         let waits = matches!(run.place, Place::Pending { waits: true, .. });
         self.all.insert(id.clone(), run);
+        self.mark(id);
         if waits {
             // They may have to go for it.
-            self.marked.extend(self.active.get(id.job()).into_iter().flatten().cloned());
+            let others: Vec<_> = self.active.get(id.job()).into_iter().flatten().cloned().collect();
+            others.iter().for_each(|other| self.mark(other));
         }
         if !self.waiting.is_empty() {
             self.promote(id.job());
+        }
+    }
+
+    /// Runs of one queue share what they need: of many that wait, each costs little.
+    fn share_need(&self, run: &mut Run) {
+        if let Place::Pending { need, .. } = &mut run.place
+            && let Some((shared, _)) = self.parked.get(&run.group).and_then(|needs| needs.get_key_value(need))
+        {
+            *need = Arc::clone(shared);
+        }
+    }
+
+    fn count_in_flight(&mut self, id: &RunId, group: &GroupName) {
+        *self.in_flight.entry(id.job().to_owned()).or_default() += 1;
+        *self.in_flight_of_group.entry(group.clone()).or_default() += 1;
+    }
+
+    fn uncount_in_flight(&mut self, id: &RunId, group: &GroupName) {
+        if let Some(count) = self.in_flight.get_mut(id.job()) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(id.job());
+            }
+        }
+        if let Some(count) = self.in_flight_of_group.get_mut(group) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight_of_group.remove(group);
+            }
         }
     }
 
@@ -248,7 +310,7 @@ impl Runs {
                 self.result_bytes += value.len();
             }
             run.value = Some(value.into());
-            self.marked.insert(id.clone());
+            self.mark(id);
         }
     }
 
@@ -265,6 +327,9 @@ impl Runs {
         } else {
             self.active.entry(id.job().to_owned()).or_default().insert(id.clone());
         }
+        if run.seat().is_some() {
+            self.count_in_flight(id, &run.group);
+        }
         match &run.place {
             Place::Delayed { due_ms, .. } => {
                 self.delays.insert((*due_ms, id.clone()));
@@ -273,10 +338,10 @@ impl Runs {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
                 self.waiting.entry(id.job().to_owned()).or_default().insert((run.created, id.clone()));
             }
-            Place::Pending { target, deadline_ms, waits: false } => {
+            Place::Pending { need, priority, deadline_ms, waits: false } => {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
-                let targets = self.parked.entry(run.group.clone()).or_default();
-                targets.entry(target.clone()).or_default().insert(id.clone());
+                let needs = self.parked.entry(run.group.clone()).or_default();
+                needs.entry(Arc::clone(need)).or_default().insert((Reverse(*priority), id.clone()));
             }
             Place::Queued { client, deadline_ms, .. } => {
                 self.deadlines.extend(deadline_ms.map(|at| (at, id.clone())));
@@ -304,25 +369,28 @@ impl Runs {
         {
             self.deadlines.remove(&(*at, id.clone()));
         }
+        if run.seat().is_some() {
+            self.uncount_in_flight(id, &run.group);
+        }
         match &run.place {
             Place::Delayed { due_ms, .. } => {
                 self.delays.remove(&(*due_ms, id.clone()));
             }
-            Place::Pending { target, .. } => {
+            Place::Pending { need, priority, .. } => {
                 if let Some(waiting) = self.waiting.get_mut(id.job()) {
                     waiting.remove(&(run.created, id.clone()));
                     if waiting.is_empty() {
                         self.waiting.remove(id.job());
                     }
                 }
-                if let Some(targets) = self.parked.get_mut(&run.group)
-                    && let Some(runs) = targets.get_mut(target)
+                if let Some(needs) = self.parked.get_mut(&run.group)
+                    && let Some(ranks) = needs.get_mut(need)
                 {
-                    runs.remove(id);
-                    if runs.is_empty() {
-                        targets.remove(target);
+                    ranks.remove(&(Reverse(*priority), id.clone()));
+                    if ranks.is_empty() {
+                        needs.remove(need);
                     }
-                    if targets.is_empty() {
+                    if needs.is_empty() {
                         self.parked.remove(&run.group);
                     }
                 }
@@ -351,7 +419,8 @@ impl Runs {
 impl Place {
     pub(crate) fn pending(snapshot: &Snapshot) -> Self {
         Self::Pending {
-            target: snapshot.target.clone(),
+            need: Arc::new(Need::of(snapshot)),
+            priority: snapshot.priority,
             deadline_ms: snapshot.start_deadline.map(|at| at.as_ms()),
             waits: snapshot.waits,
         }

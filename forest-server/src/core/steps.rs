@@ -21,7 +21,7 @@ use super::clients::Seat;
 use super::compose::{Composer, Occasion};
 use super::jobs::PlannedJob;
 use super::overlap::{self, Admission, Undecided};
-use super::routing::Router;
+use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
 use super::view::View;
 
@@ -40,7 +40,7 @@ pub(crate) enum Step {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) txn: Txn,
-    pub(crate) promised: Option<Seat>,
+    pub(crate) promised: Option<Promise>,
 }
 
 /// Clients that vanished, and when it is certain that they stopped what they ran.
@@ -180,6 +180,7 @@ impl Situation<'_> {
             params: None,
             planned_for: job.effective_after,
             checkpoint: None,
+            client: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -211,9 +212,9 @@ impl Situation<'_> {
     /// Creates a run at a client, or parked.
     fn create(&self, router: &mut Router, txn: Txn, job: &Job, occasion: Occasion) -> Step {
         let snapshot = self.composer.snapshot(job, occasion);
-        let promised = router.pick(self.view, &job.group, &job.target);
+        let promised = router.pick_new(self.view, &snapshot);
         let txn = match &promised {
-            Some(seat) => self.give(txn, snapshot, seat),
+            Some(promise) => self.give(txn, snapshot, &promise.seat),
             None => txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)),
         };
         Step::Commit(Planned { txn, promised })
@@ -248,9 +249,9 @@ impl Situation<'_> {
         if snapshot.waits && !self.view.runs.is_next(id) {
             return Step::Nothing;
         }
-        let Some(seat) = router.pick(self.view, &run.group, &snapshot.target) else { return Step::Nothing };
-        let txn = self.give(txn, snapshot, &seat);
-        Step::Commit(Planned { txn, promised: Some(seat) })
+        let Some(promise) = router.pick(self.view, &snapshot) else { return Step::Nothing };
+        let txn = self.give(txn, snapshot, &promise.seat);
+        Step::Commit(Planned { txn, promised: Some(promise) })
     }
 
     /// The end of a run that must not start any more.
@@ -300,9 +301,9 @@ impl Situation<'_> {
         // The registration must still be what made us move it: absent, or this very document.
         let txn = txn
             .modified(self.view.keys.client(&run.group, client), holder.map_or(0, |holder| holder.revision));
-        let promised = router.pick(self.view, &run.group, &snapshot.target);
+        let promised = router.pick_other(self.view, &snapshot);
         let txn = match &promised {
-            Some(seat) => self.give(txn, snapshot, seat),
+            Some(promise) => self.give(txn, snapshot, &promise.seat),
             None => {
                 let parked = Snapshot { ip: String::new(), ..snapshot };
                 txn.put(self.view.keys.pending(&run.group, id), encode(&parked))
@@ -432,6 +433,7 @@ impl Situation<'_> {
             missed_fires: 0,
             params: request.params.clone(),
             checkpoint: None,
+            pinned: request.client.clone(),
         };
         self.admit(router, txn, planned, &job, occasion)
     }
@@ -482,6 +484,7 @@ fn occasion_of(delay: &Delay) -> Occasion {
         missed_fires: 0,
         params: delay.params.clone(),
         checkpoint: delay.checkpoint.clone(),
+        pinned: delay.client.clone(),
     }
 }
 

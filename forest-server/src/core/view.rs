@@ -189,6 +189,10 @@ impl View {
         match key {
             Key::Job(id) => {
                 self.touch_chain(&id);
+                if let Some(job) = self.jobs.get(&id).filter(|job| self.runs.has_parked(&job.group)) {
+                    // Its limit may be another now.
+                    self.touched.groups.insert(job.group.clone());
+                }
                 if let Err(reason) = self.jobs.put(&id, &kv.value, revision, listing) {
                     // What the job was before does not count any more.
                     self.jobs.remove(&id, revision);
@@ -217,7 +221,9 @@ impl View {
             }
             Key::Node(id) => self.put_node(id, kv, live)?,
             Key::Group(name) => {
-                self.groups.put(name, read(&kv.value)?, revision, listing);
+                if self.groups.put(name.clone(), read(&kv.value)?, revision, listing) {
+                    self.touched.groups.insert(name);
+                }
             }
             Key::Client { group, client } => {
                 let record = ClientRecord::read(&kv.value).ok_or("neither a registration nor a name")?;

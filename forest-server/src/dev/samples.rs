@@ -54,7 +54,7 @@ pub(super) async fn begin(api: &mut Api) -> anyhow::Result<()> {
     // Whatever else stands in the way stands in the way of the next call too.
     if api.get_group(GetGroupRequest { name: GROUP.into() }).await.is_err() {
         let remark = "The sample jobs of forest-server dev".into();
-        api.add_group(AddGroupRequest { name: GROUP.into(), remark }).await?;
+        api.add_group(AddGroupRequest { name: GROUP.into(), remark, ..Default::default() }).await?;
         for job in jobs() {
             api.add_job(AddJobRequest { document: job.to_string() }).await?;
         }

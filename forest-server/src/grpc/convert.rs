@@ -8,6 +8,7 @@ use crate::admin::{
     AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
     StoredCalendar, StoredJob,
 };
+use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::Entry;
 
 /// A choice by its name; the empty text is the default.
@@ -80,11 +81,25 @@ impl From<NodeSummary> for api::Node {
     }
 }
 
+impl From<Waiting> for api::Waiting {
+    fn from(w: Waiting) -> Self {
+        Self {
+            group: w.group.to_string(),
+            target: w.target,
+            count: count(w.count),
+            oldest_scheduled_at: w.oldest_ms,
+            reason: w.reason.map_or("", Reason::as_str).to_owned(),
+        }
+    }
+}
+
 impl From<GroupSummary> for api::Group {
     fn from(g: GroupSummary) -> Self {
         Self {
             name: g.group.name.to_string(),
             remark: g.group.remark,
+            max_in_flight: g.group.max_in_flight,
+            dispatches_per_second: g.group.dispatches_per_second,
             clients: count(g.clients),
             jobs: count(g.jobs),
         }

@@ -47,8 +47,17 @@ impl Service for AdminApi {
 
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
         let request = request.into_inner();
-        let group = self.admin.add_group(&request.name, &request.remark).await.map_err(error::status)?;
+        let limits = (request.max_in_flight, request.dispatches_per_second);
+        let group =
+            self.admin.add_group(&request.name, &request.remark, limits).await.map_err(error::status)?;
         Ok(Response::new(group.into()))
+    }
+
+    async fn edit_group(&self, request: Request<api::EditGroupRequest>) -> Answer<api::Group> {
+        let request = request.into_inner();
+        let limits = (request.max_in_flight, request.dispatches_per_second);
+        let group = self.admin.edit_group(&request.name, request.remark, limits).await;
+        Ok(Response::new(group.map_err(error::status)?.into()))
     }
 
     async fn get_group(&self, request: Request<api::GetGroupRequest>) -> Answer<api::Group> {
@@ -117,7 +126,8 @@ impl Service for AdminApi {
 
     async fn run_job(&self, request: Request<api::RunJobRequest>) -> Answer<api::RunJobResponse> {
         let request = request.into_inner();
-        let run = self.admin.run_job(&request.id, request.params, &request.idempotency_key).await;
+        let run =
+            self.admin.run_job(&request.id, request.params, &request.idempotency_key, &request.client).await;
         Ok(Response::new(api::RunJobResponse { run_id: run.map_err(error::status)?.to_string() }))
     }
 
@@ -223,12 +233,18 @@ impl Service for AdminApi {
         request: Request<api::ListPendingRequest>,
     ) -> Answer<api::ListPendingResponse> {
         let request = request.into_inner();
+        let waiting = match request.page_token.as_str() {
+            "" => self.admin.waiting(&request.group).await.map_err(error::status)?,
+            _ => Vec::new(),
+        };
+        let waiting = waiting.into_iter().map(Into::into).collect();
         let runs = self.admin.pending(&request.group, page(request.page_size, request.page_token)).await;
         let runs = runs.map_err(error::status)?;
         let next_page_token = runs.next;
         Ok(Response::new(api::ListPendingResponse {
             runs: runs.items.into_iter().map(Into::into).collect(),
             next_page_token,
+            waiting,
         }))
     }
 }

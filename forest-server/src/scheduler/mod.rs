@@ -28,6 +28,7 @@ use crate::core::clock_guard::{self, ClockGuard};
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::Roll;
+use crate::core::routing::Promise;
 use crate::core::view::{Now, View};
 
 use election::Campaign;
@@ -102,7 +103,7 @@ enum Answer {
     },
     Stepped {
         term: i64,
-        steps: Vec<(Subject, Option<Seat>)>,
+        steps: Vec<(Subject, Option<Promise>)>,
         results: Vec<Result<Outcome, Error>>,
     },
     Read {

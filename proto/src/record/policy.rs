@@ -87,15 +87,16 @@ choice! {
         Last,
         /// Any.
         Random,
-        /// Always the same one for a job, as long as it is there.
+        /// Always the same one for a job, as long as it is there and has room; then the next one in an order
+        /// that is the job's own.
         ConsistentHash,
         /// The one that got the fewest runs of the job.
         LeastFrequentlyUsed,
         /// The one that waited longest for a run of the job.
         LeastRecentlyUsed,
-        /// The first that answers.
+        /// The first one there is, and always that one as long as it is there: runs wait while it is full.
         Failover,
-        /// The first with a free slot.
+        /// The first with a free slot, or while there is none, the first with room for a run to wait.
         BusyOver,
         /// The one with the smallest share of its capacity in use.
         LeastLoaded,

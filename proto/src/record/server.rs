@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_default;
 use super::snapshot::Origin;
-use crate::name::{GroupName, JobId, NodeId};
+use crate::name::{ClientId, GroupName, JobId, NodeId};
 use crate::run_id::RunId;
 use crate::time::Instant;
 
@@ -86,6 +86,9 @@ pub struct Delay {
     /// The last checkpoint of the attempts so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<String>,
+    /// The only client that may take the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
 }
 
 /// What an administrator asks for.
@@ -112,6 +115,9 @@ pub struct Request {
     /// Parameters in place of the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub params: Option<String>,
+    /// The only client that may take the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
     /// Who asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by: String,

@@ -1,12 +1,14 @@
 //! A snapshot: `client/snapshot/{group}/{client}/{run}`, and parked under `server/pending/{group}/{run}`.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::execution::Outcome;
-use super::policy::OnLost;
+use super::policy::{OnLost, Routing};
 use super::{is_default, lenient};
-use crate::name::{GroupName, JobId, TargetName};
+use crate::name::{ClientId, GroupName, JobId, TargetName};
 use crate::run_id::RunId;
 use crate::time::Instant;
 
@@ -119,6 +121,21 @@ pub struct Snapshot {
     /// How many missed fires it stands for, beside its own.
     #[serde(default, skip_serializing_if = "is_default")]
     pub missed_fires: u64,
+    /// Which of the able clients gets it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routing: Routing,
+    /// Labels that its client must carry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Larger goes first among the runs of its group that wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// The only client that may take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<ClientId>,
+    /// Whether its job had a limit of runs in flight when it was created.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limited: bool,
     /// The node that created it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,

@@ -196,6 +196,7 @@ impl Tale {
             group: group(),
             scheduled_at: next.at(),
             origin: Origin::Retry,
+            client: None,
             params: None,
             planned_for: None,
             checkpoint: None,
@@ -280,6 +281,7 @@ impl Tale {
             job: self.job.id.clone(),
             run: Self::manual(mark),
             requested_at: at(1),
+            client: None,
             params: None,
             by: String::new(),
         };

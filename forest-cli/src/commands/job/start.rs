@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn run(context: &mut Context<'_>, args: RunJob) -> Result<(), Failure> {
     let params = document::params(args.params, context.console)?;
     let id = find(&mut context.api, &args.job).await?.id;
-    let request = RunJobRequest { id, params, idempotency_key: args.key };
+    let request = RunJobRequest { id, params, idempotency_key: args.key, client: args.client };
     let call = async |mut client: Client| client.run_job(request.clone()).await;
     // With a key, asking again gives the same run.
     let asked = match request.idempotency_key.as_str() {

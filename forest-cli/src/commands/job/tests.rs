@@ -218,10 +218,13 @@ async fn next_fires_of_a_job() {
 async fn running_prints_the_id_of_the_run() {
     let fake = Fake::start().await;
     fake.add_job("7", "bill");
-    let ran = fake.cli_with_stdin(&["job", "run", "bill", "--params-file", "-", "--key", "k1"], "{}").await;
+    let ran = fake
+        .cli_with_stdin(&["job", "run", "bill", "--params-file", "-", "--key", "k1", "--client", "w-1"], "{}")
+        .await;
     assert_eq!((ran.exit, ran.stdout.as_str(), ran.stderr.as_str()), (Exit::Ok, "r7\n", ""));
     let asked = fake.state().run_asked.clone().expect("was asked");
     assert_eq!((asked.params.as_deref(), asked.idempotency_key.as_str()), (Some("{}"), "k1"));
+    assert_eq!(asked.client, "w-1");
     let json = fake.cli(&["job", "run", "7", "-o", "json"]).await.json();
     assert_eq!(json, json!({ "run_id": "r7" }));
     assert_eq!(fake.state().run_asked.clone().expect("was asked").params, None, "the job's own");

@@ -59,7 +59,8 @@ impl Leader {
         let stopped = world.boot + CLIENT_TTL + LOST_GRACE;
         let gone = absent.map(|seat| (seat.clone(), stopped)).collect();
         let term = Term::new(number, NodeId::new("node").unwrap(), &world.keys);
-        Self { term, view, router: Router::default(), gone }
+        let router = Router::of_term(&term, world.boot);
+        Self { term, view, router, gone }
     }
 
     /// A leader with one job segment, and its cursor at the start of the story.
@@ -95,6 +96,7 @@ impl Leader {
 
     /// What the view says is due in a segment.
     pub(super) fn decide(&mut self, world: &World, segment: Segment) -> Option<Batch> {
+        self.router.set_time(world.boot);
         let composer = Self::composer(&self.term, world);
         dispatch::first_cursor(&self.view, &composer, segment)
             .or_else(|| dispatch::decide(&self.view, &mut self.router, &composer, segment))
@@ -108,7 +110,7 @@ impl Leader {
 
     /// Takes the answer to a batch.
     pub(super) fn answered(&mut self, batch: Batch, outcome: &Committed) {
-        batch.promised.iter().for_each(|seat| self.router.release(seat));
+        batch.promised.iter().for_each(|promise| self.router.release(promise));
         if let Committed::Applied { revision } = outcome
             && self.view.revision() < *revision
         {
@@ -141,12 +143,14 @@ impl Leader {
     }
 
     pub(super) fn look(&mut self, world: &World, run: &RunId) -> Step {
+        self.router.set_time(world.boot);
         let (composer, boot) = (Self::composer(&self.term, world), world.boot);
         let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
         situation.of_run(&mut self.router, run)
     }
 
     pub(super) fn look_at_request(&mut self, world: &World, request: &(Segment, RequestKey)) -> Step {
+        self.router.set_time(world.boot);
         let (composer, boot) = (Self::composer(&self.term, world), world.boot);
         let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
         situation.of_request(&mut self.router, request)
@@ -191,7 +195,7 @@ impl Leader {
     }
 
     pub(super) fn release(&mut self, planned: &Planned) {
-        planned.promised.iter().for_each(|seat| self.router.release(seat));
+        planned.promised.iter().for_each(|promise| self.router.release(promise));
     }
 
     /// Looks at everything until there is nothing left to do; says how many transactions that took.

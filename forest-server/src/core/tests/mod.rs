@@ -17,6 +17,7 @@ mod fires;
 mod guards;
 mod jobs;
 mod leader;
+mod limits;
 mod lost;
 mod misfire;
 mod originals;

@@ -174,6 +174,7 @@ impl World {
             run,
             requested_at: Instant::from_ms(self.now_ms),
             params: None,
+            client: None,
             by: String::new(),
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);

@@ -92,11 +92,11 @@ impl Leading {
     pub(in crate::scheduler) fn dispatched(
         &mut self,
         view: &mut View,
-        batch: Batch,
+        mut batch: Batch,
         result: Result<Outcome, Error>,
         now: Now,
     ) -> Option<Segment> {
-        batch.promised.iter().for_each(|seat| self.router.release(seat));
+        self.let_go(view, std::mem::take(&mut batch.promised));
         let segment = batch.segment;
         self.lanes[segment.index()] = match result {
             Ok(Outcome::Applied { revision }) => {

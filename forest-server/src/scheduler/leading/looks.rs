@@ -9,6 +9,7 @@ use forest_proto::{GroupName, JobId, RunId, Segment};
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
 use crate::core::clients::Seat;
 use crate::core::compose::Composer;
+use crate::core::routing::{Promise, queue};
 use crate::core::runs::Place;
 use crate::core::steps::{Situation, Step};
 use crate::core::view::{Now, View};
@@ -19,7 +20,7 @@ const STEP_LANES: usize = 4;
 const STEPS_PER_BATCH: usize = 100;
 /// Runs looked at before other events get their turn.
 const LOOKS: usize = 2_000;
-/// Parked runs of one target that are looked at when a place becomes free.
+/// Parked runs of one group that are looked at when a place becomes free.
 const PARKED_LOOKS: usize = 256;
 /// Pause before a step whose transaction did not commit is looked at again; the view catches up meanwhile.
 const STEP_AGAIN: Duration = Duration::from_millis(50);
@@ -40,13 +41,21 @@ impl Leading {
     }
 
     /// Nothing is in flight for the subject any more, and the view shows what came of it.
-    fn finish(&mut self, view: &mut View, subject: Subject, promised: Option<Seat>) {
-        if let Some(seat) = promised {
-            self.router.release(&seat);
-        }
+    fn finish(&mut self, view: &mut View, subject: Subject, promised: Option<Promise>) {
+        self.let_go(view, promised);
         self.busy.remove(&subject);
         self.requesting.retain(|_, requesting| *requesting != subject);
         self.mark(view, subject);
+    }
+
+    /// What is not counted on any more may be room for a run that waits.
+    pub(super) fn let_go(&mut self, view: &mut View, promised: impl IntoIterator<Item = Promise>) {
+        for promise in promised {
+            self.router.release(&promise);
+            if view.runs.has_parked(&promise.seat.0) {
+                view.touched.groups.insert(promise.seat.0);
+            }
+        }
     }
 
     fn mark(&mut self, view: &mut View, subject: Subject) {
@@ -77,6 +86,7 @@ impl Leading {
             mark_queued(view, &seat);
             groups.insert(seat.0);
         }
+        groups.extend(self.router.reopened(view));
         groups.iter().for_each(|group| self.mark_parked(view, group));
         self.requests.extend(touched.requests.into_iter().map(Subject::Request));
         self.requests.extend(touched.jobs.into_iter().map(Subject::Job));
@@ -190,7 +200,7 @@ impl Leading {
     pub(in crate::scheduler) fn stepped(
         &mut self,
         view: &mut View,
-        steps: Vec<(Subject, Option<Seat>)>,
+        steps: Vec<(Subject, Option<Promise>)>,
         results: Vec<Result<Outcome, Error>>,
         now: Now,
     ) {
@@ -204,9 +214,7 @@ impl Leading {
                     self.awaited.insert((revision, subject), promised);
                 }
                 other => {
-                    if let Some(seat) = promised {
-                        self.router.release(&seat);
-                    }
+                    self.let_go(view, promised);
                     if matches!(&other, Ok(Outcome::Refused { .. })) {
                         self.refused(&subject);
                     }
@@ -227,15 +235,11 @@ impl Leading {
         }
     }
 
-    /// The oldest parked runs of a group, as many as there is room for.
+    /// The parked runs of a group that go first, as many as there is room for.
     fn mark_parked(&self, view: &mut View, group: &GroupName) {
-        let mut oldest = Vec::new();
-        for (target, runs) in view.runs.parked(group) {
-            let room = self.router.room(view, group, target).min(PARKED_LOOKS);
-            let waiting = runs.iter().filter(|run| !self.busy.contains(&Subject::Run((*run).clone())));
-            oldest.extend(waiting.take(room).cloned());
-        }
-        oldest.iter().for_each(|run| view.runs.mark(run));
+        let is_busy = |run: &RunId| self.busy.contains(&Subject::Run(run.clone()));
+        let first = queue::first_in_line(view, &self.router, group, PARKED_LOOKS, is_busy);
+        first.iter().for_each(|run| view.runs.mark(run));
     }
 
     /// Where one parked run found a place, there may be room for the next one.

@@ -21,11 +21,10 @@ use forest_proto::{RunId, Segment};
 
 use super::settled::Handout;
 use super::{Answer, SchedulerConfig, Subject};
-use crate::core::clients::Seat;
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::{Roll, RollCall};
-use crate::core::routing::Router;
+use crate::core::routing::{Promise, Router};
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
@@ -64,7 +63,7 @@ pub(super) struct Leading {
     /// Requests, and what is not a run, to look at.
     requests: BTreeSet<Subject>,
     /// Committed, but not in the view yet.
-    awaited: BTreeMap<(i64, Subject), Option<Seat>>,
+    awaited: BTreeMap<(i64, Subject), Option<Promise>>,
     again: BTreeSet<(Duration, Subject)>,
     /// How often a step was refused since it last was not.
     refusals: BTreeMap<Subject, u32>,
@@ -79,7 +78,7 @@ pub(super) struct Leading {
 #[derive(Default)]
 pub(super) struct Duties {
     batches: Vec<Batch>,
-    steps: Vec<Vec<(Subject, Option<Seat>, Txn)>>,
+    steps: Vec<Vec<(Subject, Option<Promise>, Txn)>>,
     reads: Vec<(RunId, String)>,
     /// Cursors to read again, after an answer was lost.
     pub(super) unclear: Vec<Segment>,
@@ -88,10 +87,10 @@ pub(super) struct Duties {
 impl Leading {
     pub(super) fn new(term: Term, lease: i64, config: &SchedulerConfig, now: Now) -> Self {
         Self {
+            router: Router::of_term(&term, now.boot),
             term,
             lease,
             defaults: config.defaults.clone(),
-            router: Router::default(),
             lanes: vec![Lane::Ready; config.segments.get()],
             gone: Gone::new(),
             requesting: BTreeMap::new(),
@@ -160,6 +159,7 @@ impl Leading {
             self.roll = RollCall::default();
             self.take_over(view, now);
         }
+        self.router.set_time(now.boot);
         self.settled.let_go(view.revision());
         self.let_go_of_awaited(view);
         self.take_touched(view, now);
@@ -202,7 +202,8 @@ impl Leading {
         let deadline = view.runs.deadlines().map(|(at, _)| until_wall(*at + 1)).find(|wait| !wait.is_zero());
         let again = self.again.first().map(|(at, _)| until_boot(at));
         let gone = self.gone.values().map(until_boot).filter(|wait| !wait.is_zero()).min();
-        fires.chain(delay).chain(deadline).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
+        let rate = self.router.reopens_at(view).as_ref().map(until_boot);
+        fires.chain(rate).chain(delay).chain(deadline).chain(again).chain(gone).min().unwrap_or(Duration::MAX)
     }
 }
 

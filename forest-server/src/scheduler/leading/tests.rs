@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::looks::SCAN_EVERY;
 use super::*;
+use crate::core::clients::Seat;
 use crate::core::compose::{Composer, Occasion};
 
 const TERM: i64 = 10;
