@@ -32,6 +32,7 @@ use crate::execute::{End, Handling, conclude};
 use crate::handler::Handlers;
 use crate::registration::{Profile, Registration, register};
 use crate::serving::{Serving, Step};
+use crate::shared::Shared;
 use crate::stop::{Stop, StopReason};
 
 /// How long a worker waits for its handlers.
@@ -48,6 +49,7 @@ pub(crate) struct Agent {
     profile: Arc<Profile>,
     handlers: Handlers,
     graces: Graces,
+    shared: Shared,
     phase: Phase,
     drain: Option<Drain>,
     runs: BTreeMap<RunId, Live>,
@@ -98,7 +100,13 @@ enum Event {
 }
 
 impl Agent {
-    pub(crate) fn new(cluster: Cluster, profile: Profile, handlers: Handlers, graces: Graces) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        profile: Profile,
+        handlers: Handlers,
+        graces: Graces,
+        shared: Shared,
+    ) -> Self {
         let profile = Arc::new(profile);
         let phase = Phase::registering(&cluster, &profile, false);
         Self {
@@ -106,6 +114,7 @@ impl Agent {
             profile,
             handlers,
             graces,
+            shared,
             phase,
             drain: None,
             runs: BTreeMap::new(),
@@ -209,7 +218,8 @@ impl Agent {
         match self.handlers.get(&snapshot.target) {
             Some(handler) if live.stop.reason().is_none() => {
                 tracing::debug!(%run, job = %snapshot.job_id, target = %snapshot.target, "started");
-                let ctx = JobContext::new(snapshot, token, live.stop.clone());
+                let shared = self.shared.of_run(live.client.as_str(), run.clone(), live.lease_id);
+                let ctx = JobContext::new(snapshot, token, live.stop.clone(), shared);
                 self.handling.start(Arc::clone(handler), ctx, live.stop.clone(), self.graces.kill);
             }
             _ => self.report(run, End::NotStarted),

@@ -8,6 +8,7 @@ use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId, TargetName};
 use tokio_util::sync::CancellationToken;
 
+use crate::shared::Shared;
 use crate::stop::{Stop, StopReason};
 
 /// The run that a handler executes. Cheap to clone; clones stand for the same run.
@@ -44,11 +45,12 @@ struct Facts {
     snapshot: Snapshot,
     fencing_token: i64,
     stop: Stop,
+    shared: Shared,
 }
 
 impl JobContext {
-    pub(crate) fn new(snapshot: Snapshot, fencing_token: i64, stop: Stop) -> Self {
-        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop }) }
+    pub(crate) fn new(snapshot: Snapshot, fencing_token: i64, stop: Stop, shared: Shared) -> Self {
+        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop, shared }) }
     }
 
     /// The run. A further attempt is a run of its own, with an id of its own.
@@ -123,6 +125,22 @@ impl JobContext {
     #[must_use]
     pub fn fencing_token(&self) -> i64 {
         self.facts.fencing_token
+    }
+
+    /// Locks, queues and state that all handlers of the group share. See [`shared`](crate::shared) for what they
+    /// promise, and what they cannot.
+    ///
+    /// ```
+    /// # use forest_client::{JobContext, shared::SharedError};
+    /// async fn handler(ctx: JobContext) -> Result<(), SharedError> {
+    ///     let Some(lock) = ctx.shared().lock("ledger").try_acquire().await? else { return Ok(()) };
+    ///     // ... what only one may do at a time ...
+    ///     lock.release().await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.facts.shared
     }
 
     /// Completes when the handler should stop. See [Stopping](Self#stopping).

@@ -98,13 +98,15 @@ mod tests {
 
     use super::*;
     use crate::handler::{Handler, boxed, tests::snapshot};
+    use crate::shared::tests::nothing_shared;
 
     const GRACE: Duration = Duration::from_secs(5);
 
     async fn end_of<A, H: Handler<A>>(handler: H, stop: Option<StopReason>) -> End {
         let mut handling = Handling::default();
         let own = Stop::default();
-        let ctx = JobContext::new(snapshot("20261118110640000-j1-1", "pay", ""), 7, own.clone());
+        let ctx =
+            JobContext::new(snapshot("20261118110640000-j1-1", "pay", ""), 7, own.clone(), nothing_shared());
         if let Some(reason) = stop {
             own.stop(reason);
         }

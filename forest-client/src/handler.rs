@@ -125,6 +125,7 @@ pub(crate) mod tests {
     use forest_proto::record::{Snapshot, decode};
 
     use super::*;
+    use crate::shared::tests::nothing_shared;
     use crate::stop::Stop;
 
     pub(crate) fn snapshot(run: &str, target: &str, params: &str) -> Snapshot {
@@ -137,7 +138,7 @@ pub(crate) mod tests {
 
     async fn run<A, H: Handler<A>>(handler: H, params: &str) -> Verdict {
         let snapshot = snapshot("20261118110640000-j1-1", "pay", params);
-        boxed(handler)(JobContext::new(snapshot, 7, Stop::default())).await
+        boxed(handler)(JobContext::new(snapshot, 7, Stop::default(), nothing_shared())).await
     }
 
     #[derive(serde::Deserialize)]

@@ -44,6 +44,7 @@ mod handler;
 mod inbox;
 mod registration;
 mod serving;
+pub mod shared;
 mod stop;
 mod worker;
 
@@ -57,4 +58,4 @@ pub use worker::Worker;
 pub use forest_etcd::{EtcdConfig, TlsConfig};
 pub use forest_proto::record::Origin;
 pub use forest_proto::time::Instant;
-pub use forest_proto::{GroupName, JobId, RunId, TargetName};
+pub use forest_proto::{GroupName, JobId, RunId, SharedName, TargetName};
