@@ -19,23 +19,18 @@
 use std::fmt;
 use std::time::Duration;
 
-use forest_etcd::{Error as EtcdError, KeyRange, KeyValue, Tasks, Txn, WatchConfig, Watcher};
-use forest_proto::record::{LockHolder, decode, encode};
+use forest_etcd::KeyValue;
+use forest_proto::record::{LockHolder, decode};
 use forest_proto::time::Instant;
 use forest_proto::{NameError, RunId, SharedName};
-use tokio_util::sync::CancellationToken;
 
-use super::chores::{Chore, ChoreList};
-use super::line::{Line, Turn};
-use super::{Fence, Settled, Shared, SharedError, uncertain};
+use super::acquire::{Attempt, Grip};
+use super::{Shared, SharedError, give_up_at};
 
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 const LIMITS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-/// The lease outlasts the limit by this much, so that the holder knows first.
-const MARGIN: Duration = Duration::from_secs(1);
 /// Longest time a waiter goes without looking at the clock: timers do not count suspend.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-const PAGE: usize = 500;
 
 /// Who holds a lock. From [`Shared::holder`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,26 +70,8 @@ pub struct Lock {
     lease: i64,
     /// When its holder stops trusting it, on the time since boot.
     ends: Duration,
+    /// Given back when this is dropped.
     grip: Grip,
-}
-
-/// What must be given back if this is dropped: the limit's lease and a place in the line.
-struct Grip {
-    chores: ChoreList,
-    chore: Chore,
-}
-
-struct Ticket {
-    key: String,
-    created: i64,
-}
-
-/// One request that has been checked.
-struct Attempt<'a> {
-    shared: &'a Shared,
-    name: SharedName,
-    limit: Duration,
-    lease: i64,
 }
 
 impl LockRequest {
@@ -177,148 +154,18 @@ impl LockRequest {
     }
 }
 
-impl Attempt<'_> {
-    /// Without a place in the line.
-    async fn at_once(&self) -> Result<Option<Lock>, SharedError> {
-        let ground = &self.shared.ground;
-        let range = KeyRange::prefix(&ground.keys.lock(&ground.group, &self.name));
-        let line = Line::of(ground.store.list(&range, PAGE).await?.items);
-        match line.turn(&ground.keys, None) {
-            Turn::Wait | Turn::Lost => return Ok(None),
-            Turn::Take => {}
-            Turn::Sweep { holder, session } => self.sweep(holder, session).await?,
-        }
-        self.take(None, self.grip(Chore::default())).await.map(Result::ok)
-    }
-
-    async fn in_line(&self, give_up: Option<tokio::time::Instant>) -> Result<Lock, SharedError> {
-        let ground = &self.shared.ground;
-        let (ticket, mut grip) = self.line_up().await?;
-        let config = WatchConfig::new(KeyRange::prefix(&ground.keys.lock(&ground.group, &self.name)));
-        let (watcher, mut stream) = Watcher::new(ground.store.clone(), config);
-        let mut watching = Tasks::new();
-        watching.spawn(watcher.run(CancellationToken::new()));
-        let (mut session, mut line) = (ground.session.clone(), Line::default());
-        loop {
-            let batch = tokio::select! {
-                biased;
-                () = session.lost(self.lease) => return Err(SharedError::NoLease),
-                batch = stream.next() => batch.unwrap_or_default(),
-                () = over(give_up) => return Err(SharedError::Busy { lock: self.name.to_string() }),
-            };
-            batch.into_iter().for_each(|change| line.apply(change));
-            if !line.complete {
-                continue;
-            }
-            match line.turn(&ground.keys, Some(ticket.created)) {
-                Turn::Wait => {}
-                Turn::Lost => return Err(SharedError::NoLease),
-                // The watch shows what came of it.
-                Turn::Sweep { holder, session } => self.sweep(holder, session).await?,
-                Turn::Take => match self.take(Some(&ticket), grip).await? {
-                    Ok(lock) => return Ok(lock),
-                    Err(unused) => grip = unused,
-                },
-            }
-        }
-    }
-
-    async fn line_up(&self) -> Result<(Ticket, Grip), SharedError> {
-        let (shared, ground) = (self.shared, &self.shared.ground);
-        let number = shared.mark();
-        let key = ground.keys.lock_ticket(&ground.group, &self.name, number);
-        let value = number.to_string().into_bytes();
-        let place = Some((key.clone(), value.clone()));
-        let mut grip = self.grip(Chore { key: place, unsettled: true, ..Chore::default() });
-        let txn = Txn::new().absent(&key).put_leased(&key, value.clone(), self.lease).or_get(&key);
-        let what = format!("a place in line for lock {}", self.name);
-        let created = match shared.settle(&what, txn).await.map_err(no_lease)? {
-            Settled::Applied { revision } => revision,
-            Settled::Refused { found, doubt, fenced } => {
-                match found.into_iter().flatten().find(|kv| kv.value == value) {
-                    Some(own) => own.create_revision,
-                    None => {
-                        shared.check_fence(&what, fenced, None)?;
-                        return Err(uncertain(&what, doubt.as_deref().unwrap_or("it was there and is gone")));
-                    }
-                }
-            }
-        };
-        grip.chore.unsettled = false;
-        Ok((Ticket { key, created }, grip))
-    }
-
-    /// Takes the lock if nobody holds it. Otherwise gives back what it was given.
-    async fn take(&self, ticket: Option<&Ticket>, mut grip: Grip) -> Result<Result<Lock, Grip>, SharedError> {
-        let (shared, ground) = (self.shared, &self.shared.ground);
-        let fence = |token| Fence {
-            holder_key: ground.keys.lock_holder(&ground.group, &self.name),
-            session_key: ground.keys.lock_session(&ground.group, &self.name),
-            lock: self.name.clone(),
-            token,
-        };
-        let Fence { holder_key, session_key, .. } = fence(0);
-        let (asked, since) = (ground.clock.boot(), shared.now());
-        let limit_lease = ground.store.grant(whole_seconds(self.limit + MARGIN)).await?;
-        grip.chore.lease = Some(limit_lease);
-        let record = LockHolder {
-            client: shared.client.to_string(),
-            run: shared.run.clone(),
-            since,
-            until: Instant::from_ms(
-                since.as_ms().saturating_add(self.limit.as_millis().try_into().unwrap_or(i64::MAX)),
-            ),
-            mark: shared.mark(),
-        };
-        let mut txn = Txn::new()
-            .absent(&holder_key)
-            .put_leased(&holder_key, encode(&record), limit_lease)
-            .put_leased(&session_key, record.mark.to_string(), self.lease)
-            .or_get(&holder_key);
-        if let Some(ticket) = ticket {
-            txn = txn.created(&ticket.key, ticket.created).delete(&ticket.key);
-        }
-        let what = format!("lock {}", self.name);
-        let token = match shared.settle(&what, txn).await.map_err(no_lease)? {
-            Settled::Applied { revision } => revision,
-            Settled::Refused { found, doubt, fenced } => {
-                let holder = found.into_iter().flatten().next();
-                match holder.filter(|kv| kv.lease == limit_lease) {
-                    // By an attempt whose answer was lost: nobody else knows this lease.
-                    Some(own) => own.create_revision,
-                    None => {
-                        shared.check_fence(&what, fenced, doubt.as_deref())?;
-                        let lease = grip.chore.lease.take();
-                        self.grip(Chore { lease, ..Chore::default() });
-                        return Ok(Err(grip));
-                    }
-                }
-            }
-        };
-        // The ticket went with the transaction.
-        grip.chore.key = None;
-        tracing::debug!(lock = %self.name, token, "locked");
-        let (shared, name) = (shared.clone(), self.name.clone());
-        Ok(Ok(Lock { shared, name, token, lease: self.lease, ends: asked + self.limit, grip }))
-    }
-
-    /// Removes what is left of a holder whose own lease has ended.
-    async fn sweep(&self, holder: i64, session: i64) -> Result<(), SharedError> {
-        let ground = &self.shared.ground;
-        let holder_key = ground.keys.lock_holder(&ground.group, &self.name);
-        let txn = Txn::new()
-            .created(&holder_key, holder)
-            .modified(ground.keys.lock_session(&ground.group, &self.name), session)
-            .delete(&holder_key);
-        self.shared.settle("the end of a lock", txn).await.map(|_| ())
-    }
-
-    fn grip(&self, chore: Chore) -> Grip {
-        Grip { chores: self.shared.ground.chores.clone(), chore }
-    }
-}
-
 impl Lock {
+    pub(super) fn new(
+        shared: Shared,
+        name: SharedName,
+        token: i64,
+        lease: i64,
+        ends: Duration,
+        grip: Grip,
+    ) -> Self {
+        Self { shared, name, token, lease, ends, grip }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -379,6 +226,7 @@ impl Lock {
             }
         };
         tokio::select! {
+            biased;
             () = session.lost(self.lease) => {}
             () = limit => {}
         }
@@ -399,16 +247,23 @@ impl Lock {
     /// ```
     #[must_use]
     pub fn guarded(&self) -> Shared {
-        let ground = &self.shared.ground;
-        self.shared.fenced_by(Fence {
-            holder_key: ground.keys.lock_holder(&ground.group, &self.name),
-            session_key: ground.keys.lock_session(&ground.group, &self.name),
-            lock: self.name.clone(),
-            token: self.token,
-        })
+        self.shared.fenced_by(self.shared.fence(&self.name, self.token))
     }
 
     /// Gives the lock back, and with it to the next in line.
+    ///
+    /// ```
+    /// # use forest_client::{JobContext, shared::SharedError};
+    /// async fn handler(ctx: JobContext) -> Result<&'static str, SharedError> {
+    ///     let lock = ctx.shared().lock("ledger").acquire().await?;
+    ///     // ... what only one may do at a time ...
+    ///     match lock.release().await {
+    ///         Ok(()) => Ok("alone from the beginning to the end"),
+    ///         Err(SharedError::NotHeld { .. }) => Ok("took longer than the limit; somebody else may have begun"),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`SharedError::NotHeld`] if it had already ended: somebody else may have had it meanwhile.
@@ -421,12 +276,6 @@ impl Lock {
         }
         tracing::debug!(lock = %self.name, token = self.token, held, "unlocked");
         if held { Ok(()) } else { Err(SharedError::NotHeld { what: format!("lock {}", self.name) }) }
-    }
-}
-
-impl Drop for Grip {
-    fn drop(&mut self) {
-        self.chores.leave(std::mem::take(&mut self.chore));
     }
 }
 
@@ -451,30 +300,6 @@ fn read_holder(kv: &KeyValue) -> Result<Holder, SharedError> {
         until: record.until,
         fencing_token: kv.create_revision,
     })
-}
-
-/// A lease that ended under a write is the worker's or, if its answers took too long, that of the limit.
-pub(super) fn no_lease(error: SharedError) -> SharedError {
-    match error {
-        SharedError::Etcd(EtcdError::LeaseGone) => SharedError::NoLease,
-        error => error,
-    }
-}
-
-/// `None`: never.
-pub(super) fn give_up_at(patience: Option<Duration>) -> Option<tokio::time::Instant> {
-    tokio::time::Instant::now().checked_add(patience?)
-}
-
-pub(super) async fn over(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn whole_seconds(time: Duration) -> Duration {
-    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
 impl fmt::Debug for LockRequest {

@@ -24,7 +24,8 @@
 //! async fn nightly(ctx: JobContext) -> Result<String, SharedError> {
 //!     let lock = ctx.shared().lock("ledger").limit(Duration::from_secs(300)).acquire().await?;
 //!     // Written only as long as the lock is held, whatever happens to this process.
-//!     let runs = lock.guarded().state().update("nightly.runs", |old| {
+//!     let state = lock.guarded().state();
+//!     let runs = state.update("nightly.runs", |old| {
 //!         let runs: u64 = old.and_then(|old| std::str::from_utf8(old).ok()?.parse().ok()).unwrap_or(0);
 //!         (runs + 1).to_string().into_bytes()
 //!     });
@@ -38,13 +39,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forest_etcd::{Backoff, KeyValue, Outcome, SessionHandle, SharedClock, Store, Txn};
+use forest_etcd::{Backoff, Error as EtcdError, KeyValue, Outcome, SessionHandle, SharedClock, Store, Txn};
 use forest_proto::record::MAX_VALUE;
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, Keyspace, RunId, SharedName};
 
+mod acquire;
 mod chores;
 mod error;
+mod item;
 mod line;
 mod lock;
 mod queue;
@@ -52,8 +55,9 @@ mod state;
 
 pub(crate) use chores::{ChoreList, Janitor};
 pub use error::SharedError;
+pub use item::Item;
 pub use lock::{Holder, Lock, LockRequest};
-pub use queue::{Item, Queue};
+pub use queue::Queue;
 pub use state::{Entry, State, StateChange, StateWatch};
 
 /// How long a write is tried whose answers are lost.
@@ -186,6 +190,12 @@ impl Shared {
         Self { fence: Some(Arc::new(fence)), ..self.clone() }
     }
 
+    fn fence(&self, lock: &SharedName, token: i64) -> Fence {
+        let Ground { keys, group, .. } = &*self.ground;
+        let (holder_key, session_key) = (keys.lock_holder(group, lock), keys.lock_session(group, lock));
+        Fence { lock: lock.clone(), holder_key, session_key, token }
+    }
+
     fn now(&self) -> Instant {
         Instant::from_ms(self.ground.clock.wall_ms())
     }
@@ -222,7 +232,7 @@ impl Shared {
                 }
                 Ok(Outcome::Unknown { cause }) => doubt = Some(cause),
                 Err(error) if doubt.is_none() => return Err(error.into()),
-                Err(forest_etcd::Error::Unavailable { .. }) => {}
+                Err(EtcdError::Unavailable { .. }) => {}
                 Err(error) => return Err(uncertain(what, &error.to_string())),
             }
             if self.ground.clock.boot() >= give_up_at {
@@ -258,6 +268,26 @@ impl Fence {
 
 fn uncertain(what: &str, cause: &str) -> SharedError {
     SharedError::Uncertain { what: what.to_owned(), cause: cause.to_owned() }
+}
+
+/// A lease that ended under a write is the worker's or, if its answers took too long, that of the limit.
+fn no_lease(error: SharedError) -> SharedError {
+    match error {
+        SharedError::Etcd(EtcdError::LeaseGone) => SharedError::NoLease,
+        error => error,
+    }
+}
+
+/// `None`: never.
+fn give_up_at(patience: Option<Duration>) -> Option<tokio::time::Instant> {
+    tokio::time::Instant::now().checked_add(patience?)
+}
+
+async fn over(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn check_size(what: impl FnOnce() -> String, value: &[u8]) -> Result<(), SharedError> {

@@ -14,9 +14,8 @@ use forest_proto::record::{QueueTail, decode, encode};
 use forest_proto::{SharedKey, SharedName};
 use tokio_util::sync::CancellationToken;
 
-use super::chores::Chore;
-use super::lock::{give_up_at, no_lease, over};
-use super::{Settled, Shared, SharedError, check_size, uncertain};
+use super::item::{self, Item};
+use super::{Settled, Shared, SharedError, check_size, give_up_at, over, uncertain};
 
 const PAGE: usize = 500;
 /// Items looked at beyond those that are claimed: others take some while this one looks.
@@ -47,32 +46,9 @@ const SPARE: usize = 16;
 /// ```
 #[derive(Clone)]
 pub struct Queue {
-    shared: Shared,
-    name: SharedName,
+    pub(super) shared: Shared,
+    pub(super) name: SharedName,
     max_length: Option<u64>,
-}
-
-/// An item that this handler alone works on, as long as its worker has its lease. If it is dropped it goes back,
-/// soon, to its old place.
-#[must_use = "an item that is dropped goes back into the queue"]
-pub struct Item {
-    queue: Queue,
-    number: u64,
-    value: Vec<u8>,
-    claim: Claim,
-    /// The worker's, which the claim hangs on.
-    lease: i64,
-}
-
-/// A claim, given back when this is dropped.
-struct Claim {
-    queue: Queue,
-    key: String,
-    mark: Vec<u8>,
-    /// The key's create revision; 0 = not known.
-    created: i64,
-    settled: bool,
-    over: bool,
 }
 
 impl Queue {
@@ -246,7 +222,7 @@ impl Queue {
                 return Ok(None);
             }
             for (number, item) in candidates {
-                if let Some(item) = self.claim(number, item).await? {
+                if let Some(item) = item::claim(self, number, &item).await? {
                     return Ok(Some(item));
                 }
             }
@@ -284,7 +260,7 @@ impl Queue {
             tokio::select! {
                 biased;
                 () = session.lost(lease) => return Err(SharedError::NoLease),
-                _ = stream.next() => {}
+                batch = stream.next() => drop(batch.ok_or(forest_etcd::Error::Closed)?),
                 () = over(give_up) => return Ok(None),
             }
             // What has piled up meanwhile says the same.
@@ -316,124 +292,6 @@ impl Queue {
         }
         Ok(Vec::new())
     }
-
-    /// `None`: somebody else has it.
-    async fn claim(&self, number: u64, item: KeyValue) -> Result<Option<Item>, SharedError> {
-        let (ground, lease) = (&self.shared.ground, self.shared.lease()?);
-        let key = ground.keys.queue_claim(&ground.group, &self.name, number);
-        let mark = self.shared.mark().to_string().into_bytes();
-        let txn = Txn::new()
-            .modified(&item.key, item.mod_revision)
-            .absent(&key)
-            .put_leased(&key, mark.clone(), lease)
-            .or_get(&key);
-        let mut claim = Claim { queue: self.clone(), key, mark, created: 0, settled: false, over: false };
-        let what = format!("a claim on item {number} of queue {}", self.name);
-        claim.created = match self.shared.settle(&what, txn).await.map_err(no_lease)? {
-            Settled::Applied { revision } => revision,
-            Settled::Refused { found, doubt, fenced } => {
-                match found.into_iter().flatten().find(|kv| kv.value == claim.mark) {
-                    Some(own) => own.create_revision,
-                    None => {
-                        // An own claim cannot have gone away: nobody else deletes it while the lease lasts.
-                        claim.over = true;
-                        self.shared.check_fence(&what, fenced, doubt.as_deref())?;
-                        return Ok(None);
-                    }
-                }
-            }
-        };
-        claim.settled = true;
-        // It stays as long as the claim does.
-        match ground.store.get(&item.key).await? {
-            Some(kv) => Ok(Some(Item { queue: self.clone(), number, value: kv.value, claim, lease })),
-            None => Ok(None),
-        }
-    }
-}
-
-impl Item {
-    /// What was pushed.
-    #[must_use]
-    pub fn value(&self) -> &[u8] {
-        &self.value
-    }
-
-    /// The number that [`Queue::push`] gave it.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// A number that grows whenever the item is taken again: to be handed to what refuses smaller ones.
-    #[must_use]
-    pub fn fencing_token(&self) -> i64 {
-        self.claim.created
-    }
-
-    /// Whether the item can be relied on to be in nobody else's hands. Costs no request.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        self.queue.shared.ground.session.is_trusted(self.lease)
-    }
-
-    /// Removes the item from the queue: its work is done.
-    ///
-    /// # Errors
-    /// [`SharedError::NotHeld`] if it was given to somebody else meanwhile, because the lease had ended.
-    /// [`SharedError::Uncertain`]: it may have been removed. [`SharedError::Etcd`]: it goes back.
-    pub async fn done(mut self) -> Result<(), SharedError> {
-        let (ground, queue) = (&self.queue.shared.ground, &self.queue.name);
-        let item_key = ground.keys.queue_item(&ground.group, queue, self.number);
-        let txn = Txn::new()
-            .created(&self.claim.key, self.claim.created)
-            .delete(item_key)
-            .delete(&self.claim.key)
-            .or_get(&self.claim.key);
-        self.end(txn).await
-    }
-
-    /// Gives the item back to its old place, for whoever takes next.
-    ///
-    /// # Errors
-    /// As [`done`](Self::done). After [`SharedError::Etcd`] it goes back all the same, with the lease at the latest.
-    pub async fn put_back(mut self) -> Result<(), SharedError> {
-        let key = &self.claim.key;
-        let txn = Txn::new().created(key, self.claim.created).delete(key).or_get(key);
-        self.end(txn).await
-    }
-
-    async fn end(&mut self, txn: Txn) -> Result<(), SharedError> {
-        let what = format!("item {} of queue {}", self.number, self.queue.name);
-        let (found, doubt, fenced) = match self.queue.shared.settle(&what, txn).await? {
-            Settled::Applied { .. } => {
-                self.claim.over = true;
-                return Ok(());
-            }
-            Settled::Refused { found, doubt, fenced } => (found, doubt, fenced),
-        };
-        if found.into_iter().flatten().any(|kv| kv.create_revision == self.claim.created) {
-            // The claim stands; it was the lock that did not.
-            return self.queue.shared.check_fence(&what, fenced, None);
-        }
-        self.claim.over = true;
-        match doubt {
-            // The lease has lasted up to now, so nothing but this very write can have removed the claim.
-            Some(_) if self.is_held() => Ok(()),
-            Some(cause) => Err(uncertain(&what, &cause)),
-            None => Err(SharedError::NotHeld { what }),
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.over {
-            let key = Some((std::mem::take(&mut self.key), std::mem::take(&mut self.mark)));
-            let chore = Chore { key, unsettled: !self.settled, ..Chore::default() };
-            self.queue.shared.ground.chores.leave(chore);
-        }
-    }
 }
 
 fn read_tail(found: Option<&KeyValue>) -> Result<QueueTail, SharedError> {
@@ -446,16 +304,6 @@ impl fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("name", &self.name)
             .field("max_length", &self.max_length)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Item {
-    /// Without the value: it may hold what does not belong into a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Item")
-            .field("queue", &self.queue.name)
-            .field("number", &self.number)
             .finish_non_exhaustive()
     }
 }

@@ -79,7 +79,7 @@ where
         let one_in = self.one_in.load(Ordering::Relaxed);
         let lost = one_in > 0
             && request.uri().path().ends_with("KV/Txn")
-            && self.seen.fetch_add(1, Ordering::Relaxed) % one_in == 0;
+            && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in);
         let answer = self.etcd.call(request);
         Box::pin(async move {
             let answer = answer.await.map_err(Into::into)?;
