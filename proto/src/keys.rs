@@ -33,6 +33,7 @@
 //! | `{root}-shared/{group}/queue/{name}/item/{number}` | an item, as it was pushed |
 //! | `{root}-shared/{group}/queue/{name}/claim/{number}` | the item is in work, on the taker's lease |
 //! | `{root}-shared/{group}/state/{key}` | an entry of the shared state |
+//! | `{root}-shared/{group}/permit/{random}` | lets one write happen once, for a few seconds |
 //!
 //! So no two clusters on one etcd may have roots of which one is the other with `-shared` behind it.
 //!

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::chores::{Chore, ChoreList};
 use super::line::{Line, Turn};
 use super::lock::Lock;
+use super::permit::Permit;
 use super::{Fence, Settled, Shared, SharedError, no_lease, over, uncertain};
 
 /// The lease outlasts the limit by this much, so that the holder knows first.
@@ -88,26 +89,24 @@ impl Attempt<'_> {
 
     async fn line_up(&self) -> Result<(Ticket, Grip), SharedError> {
         let (shared, ground) = (self.shared, &self.shared.ground);
-        let number = shared.mark();
-        let key = ground.keys.lock_ticket(&ground.group, &self.name, number);
-        let value = number.to_string().into_bytes();
-        let place = Some((key.clone(), value.clone()));
-        let mut grip = self.grip(Chore { key: place, unsettled: true, ..Chore::default() });
-        let txn = Txn::new().absent(&key).put_leased(&key, value.clone(), self.lease).or_get(&key);
+        let key = ground.keys.lock_ticket(&ground.group, &self.name, shared.mark());
         let what = format!("a place in line for lock {}", self.name);
+        let permit = Permit::new(shared, &what).await?;
+        // The permit ends first, and so no ticket can come after the one that is removed.
+        let mut grip =
+            self.grip(Chore { leases: vec![permit.lease()], ticket: Some(key.clone()), ..Chore::default() });
+        let txn = permit.allow(Txn::new().absent(&key).put_leased(&key, "", self.lease).or_get(&key));
         let created = match shared.settle(&what, txn).await.map_err(no_lease)? {
             Settled::Applied { revision } => revision,
-            Settled::Refused { found, doubt, fenced } => {
-                match found.into_iter().flatten().find(|kv| kv.value == value) {
-                    Some(own) => own.create_revision,
-                    None => {
-                        shared.check_fence(&what, fenced, None)?;
-                        return Err(uncertain(&what, doubt.as_deref().unwrap_or("it was there and is gone")));
-                    }
+            Settled::Refused { found, doubt, fenced } => match found.into_iter().flatten().next() {
+                Some(own) => own.create_revision,
+                None => {
+                    shared.check_fence(&what, fenced, None)?;
+                    return Err(uncertain(&what, doubt.as_deref().unwrap_or("it was there and is gone")));
                 }
-            }
+            },
         };
-        grip.chore.unsettled = false;
+        grip.chore.leases.clear();
         Ok((Ticket { key, created }, grip))
     }
 
@@ -117,7 +116,7 @@ impl Attempt<'_> {
         let Fence { holder_key, session_key, .. } = shared.fence(&self.name, 0);
         let asked = ground.clock.boot();
         let limit_lease = ground.store.grant(whole_seconds(self.limit + MARGIN)).await?;
-        grip.chore.lease = Some(limit_lease);
+        grip.chore.leases.push(limit_lease);
         let record = self.record();
         let mut txn = Txn::new()
             .absent(&holder_key)
@@ -137,15 +136,16 @@ impl Attempt<'_> {
                     Some(own) => own.create_revision,
                     None => {
                         shared.check_fence(&what, fenced, doubt.as_deref())?;
-                        let lease = grip.chore.lease.take();
-                        self.grip(Chore { lease, ..Chore::default() });
+                        let leases = std::mem::take(&mut grip.chore.leases);
+                        self.grip(Chore { leases, ..Chore::default() });
                         return Ok(Err(grip));
                     }
                 }
             }
         };
         // The ticket went with the transaction.
-        grip.chore.key = None;
+        grip.chore.ticket = None;
+        grip.chore.session = Some((session_key, token));
         tracing::debug!(lock = %self.name, token, "locked");
         let (shared, name) = (shared.clone(), self.name.clone());
         Ok(Ok(Lock::new(shared, name, token, self.lease, asked + self.limit, grip)))

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use forest_etcd::{Backoff, Outcome, Store, Tasks, Txn};
+use forest_etcd::{Backoff, Error, Outcome, Store, Tasks, Txn};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,18 +15,29 @@ const WAITING: usize = 1_024;
 const AT_ONCE: usize = 16;
 /// How long one is tried.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A write that was under way when its future was dropped has arrived after this time, or never will.
-const LATE: Duration = Duration::from_secs(3);
 
-/// Something to give back.
+/// Something to give back. What was on its way to etcd when this was left may arrive at any time later, and must
+/// come to nothing then.
 #[derive(Debug, Default)]
 pub(super) struct Chore {
-    /// A lease to end, with all that hangs on it.
-    pub(super) lease: Option<i64>,
-    /// A key to delete if it has exactly this value.
-    pub(super) key: Option<(String, Vec<u8>)>,
-    /// Nobody knows whether the key was written: it may still be on its way.
-    pub(super) unsettled: bool,
+    /// Leases to end first, with all that hangs on them, or would.
+    pub(super) leases: Vec<i64>,
+    /// A place in a line.
+    pub(super) ticket: Option<String>,
+    /// A key that goes with a lock, and the revision at which it was written.
+    pub(super) session: Option<(String, i64)>,
+    /// A claim on an item.
+    pub(super) claim: Option<Claimed>,
+}
+
+/// An item that may have been claimed. It is written anew with the end of its claim, so that a claim that is still
+/// on its way, which expects the item as it was, finds another one.
+#[derive(Debug, Clone)]
+pub(super) struct Claimed {
+    pub(super) claim_key: String,
+    /// The value of the claim.
+    pub(super) mark: Vec<u8>,
+    pub(super) item_key: String,
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +51,7 @@ pub(crate) struct Janitor {
 
 impl ChoreList {
     pub(super) fn leave(&self, chore: Chore) {
-        if (chore.lease.is_some() || chore.key.is_some()) && self.0.try_send(chore).is_err() {
+        if !chore.is_nothing() && self.0.try_send(chore).is_err() {
             tracing::debug!("something shared was dropped and is left to its lease");
         }
     }
@@ -53,14 +64,14 @@ impl Janitor {
     }
 
     /// Works until the shutdown.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), forest_etcd::Error> {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let (mut tasks, mut busy) = (Tasks::new(), 0);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 Some(_) = tasks.join_next() => busy -= 1,
-                Some(chore) = self.chores.recv(), if busy < AT_ONCE => {
+                Some(mut chore) = self.chores.recv(), if busy < AT_ONCE => {
                     busy += 1;
                     let store = self.store.clone();
                     tasks.spawn(async move {
@@ -80,42 +91,69 @@ impl Janitor {
 }
 
 impl Chore {
-    async fn perform(&self, store: &Store) {
+    fn is_nothing(&self) -> bool {
+        let Self { leases, ticket, session, claim } = self;
+        leases.is_empty() && ticket.is_none() && session.is_none() && claim.is_none()
+    }
+
+    /// However long it takes.
+    async fn perform(&mut self, store: &Store) {
         let mut backoff = Backoff::default();
-        while let Some(lease) = self.lease
-            && let Err(error) = store.revoke(lease).await
-        {
-            tracing::debug!(lease, %error, "not given back yet");
+        loop {
+            match self.attempt(store).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "not given back yet"),
+            }
             tokio::time::sleep(backoff.next_delay(fastrand::f64())).await;
         }
-        let Some((key, value)) = &self.key else { return };
-        remove(store, key, value).await;
-        if self.unsettled {
-            tokio::time::sleep(LATE).await;
-            remove(store, key, value).await;
+    }
+
+    /// `false`: something came in between.
+    async fn attempt(&mut self, store: &Store) -> Result<bool, Error> {
+        while let Some(lease) = self.leases.last() {
+            store.revoke(*lease).await?;
+            self.leases.pop();
+        }
+        if let Some(ticket) = &self.ticket {
+            if !remove(store, ticket).await? {
+                return Ok(false);
+            }
+            self.ticket = None;
+        }
+        if let Some((key, revision)) = &self.session {
+            let txn = Txn::new().modified(key, *revision).delete(key);
+            if let Outcome::Unknown { .. } = store.commit(txn).await? {
+                return Ok(false);
+            }
+            self.session = None;
+        }
+        match &self.claim {
+            Some(claimed) => claimed.give_back(store).await,
+            None => Ok(true),
         }
     }
 }
 
-/// Deletes a key that has this value, however long that takes.
-async fn remove(store: &Store, key: &str, value: &[u8]) {
-    let mut backoff = Backoff::default();
-    loop {
-        let error = match store.get(key).await {
-            Ok(Some(found)) if found.value == value => {
-                let txn = Txn::new().modified(key, found.mod_revision).delete(key);
-                match store.commit(txn).await {
-                    Ok(Outcome::Applied { .. }) => return,
-                    // Somebody wrote it between the two, or the answer was lost: look again.
-                    Ok(Outcome::Refused { .. }) => "changed meanwhile".to_owned(),
-                    Ok(Outcome::Unknown { cause }) => cause,
-                    Err(error) => error.to_string(),
-                }
-            }
-            Ok(_) => return,
-            Err(error) => error.to_string(),
-        };
-        tracing::debug!(key, error, "not given back yet");
-        tokio::time::sleep(backoff.next_delay(fastrand::f64())).await;
+impl Claimed {
+    /// `false`: something came in between.
+    async fn give_back(&self, store: &Store) -> Result<bool, Error> {
+        let keys = [self.claim_key.clone(), self.item_key.clone()];
+        let (_, mut found) = store.get_many(&keys).await?;
+        let (item, claim) = (found.pop().flatten(), found.pop().flatten());
+        // Without the item no claim can come.
+        let Some(item) = item else { return Ok(true) };
+        let mut txn = Txn::new().modified(&self.item_key, item.mod_revision).put(&self.item_key, item.value);
+        if let Some(own) = claim.filter(|claim| claim.value == self.mark) {
+            txn = txn.modified(&self.claim_key, own.mod_revision).delete(&self.claim_key);
+        }
+        Ok(matches!(store.commit(txn).await?, Outcome::Applied { .. }))
     }
+}
+
+/// Nobody else writes a ticket.
+async fn remove(store: &Store, ticket: &str) -> Result<bool, Error> {
+    let Some(found) = store.get(ticket).await? else { return Ok(true) };
+    let txn = Txn::new().modified(ticket, found.mod_revision).delete(ticket);
+    Ok(matches!(store.commit(txn).await?, Outcome::Applied { .. }))
 }

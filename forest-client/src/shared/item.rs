@@ -4,7 +4,7 @@ use std::fmt;
 
 use forest_etcd::{KeyValue, Txn};
 
-use super::chores::Chore;
+use super::chores::{Chore, ChoreList, Claimed};
 use super::queue::Queue;
 use super::{Settled, SharedError, no_lease, uncertain};
 
@@ -34,12 +34,11 @@ pub struct Item {
 
 /// A claim, given back when this is dropped.
 struct Claim {
-    queue: Queue,
-    key: String,
-    mark: Vec<u8>,
+    chores: ChoreList,
+    keys: Claimed,
     /// The key's create revision; 0 = not known.
     created: i64,
-    settled: bool,
+    /// It is not there and cannot come.
     over: bool,
 }
 
@@ -53,23 +52,23 @@ pub(super) async fn claim(queue: &Queue, number: u64, item: &KeyValue) -> Result
         .absent(&key)
         .put_leased(&key, mark.clone(), lease)
         .or_get(&key);
-    let mut claim = Claim { queue: queue.clone(), key, mark, created: 0, settled: false, over: false };
+    let keys = Claimed { claim_key: key, mark, item_key: item.key.clone() };
+    let mut claim = Claim { chores: ground.chores.clone(), keys, created: 0, over: false };
     let what = format!("a claim on item {number} of queue {}", queue.name);
     claim.created = match queue.shared.settle(&what, txn).await.map_err(no_lease)? {
         Settled::Applied { revision } => revision,
         Settled::Refused { found, doubt, fenced } => {
-            match found.into_iter().flatten().find(|kv| kv.value == claim.mark) {
+            match found.into_iter().flatten().find(|kv| kv.value == claim.keys.mark) {
                 Some(own) => own.create_revision,
                 None => {
-                    // An own claim cannot have gone away: nobody else deletes it while the lease lasts.
-                    claim.over = true;
+                    // It is not there: nobody else deletes it while the lease lasts. But it may be on its way.
+                    claim.over = doubt.is_none();
                     queue.shared.check_fence(&what, fenced, doubt.as_deref())?;
                     return Ok(None);
                 }
             }
         }
     };
-    claim.settled = true;
     // It stays as long as the claim does.
     match ground.store.get(&item.key).await? {
         Some(kv) => Ok(Some(Item { queue: queue.clone(), number, value: kv.value, claim, lease })),
@@ -108,13 +107,12 @@ impl Item {
     /// [`SharedError::NotHeld`] if it was given to somebody else meanwhile, because the lease had ended.
     /// [`SharedError::Uncertain`]: it may have been removed. [`SharedError::Etcd`]: it goes back.
     pub async fn done(mut self) -> Result<(), SharedError> {
-        let (ground, queue) = (&self.queue.shared.ground, &self.queue.name);
-        let item_key = ground.keys.queue_item(&ground.group, queue, self.number);
+        let Claimed { claim_key, item_key, .. } = &self.claim.keys;
         let txn = Txn::new()
-            .created(&self.claim.key, self.claim.created)
+            .created(claim_key, self.claim.created)
             .delete(item_key)
-            .delete(&self.claim.key)
-            .or_get(&self.claim.key);
+            .delete(claim_key)
+            .or_get(claim_key);
         self.end(txn).await
     }
 
@@ -123,8 +121,13 @@ impl Item {
     /// # Errors
     /// As [`done`](Self::done). After [`SharedError::Etcd`] it goes back all the same, with the lease at the latest.
     pub async fn put_back(mut self) -> Result<(), SharedError> {
-        let key = &self.claim.key;
-        let txn = Txn::new().created(key, self.claim.created).delete(key).or_get(key);
+        let Claimed { claim_key, item_key, .. } = &self.claim.keys;
+        // Written anew, so that no earlier attempt to claim it can still come to anything.
+        let txn = Txn::new()
+            .created(claim_key, self.claim.created)
+            .put(item_key, self.value.clone())
+            .delete(claim_key)
+            .or_get(claim_key);
         self.end(txn).await
     }
 
@@ -155,9 +158,7 @@ impl Item {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.over {
-            let key = Some((std::mem::take(&mut self.key), std::mem::take(&mut self.mark)));
-            let chore = Chore { key, unsettled: !self.settled, ..Chore::default() };
-            self.queue.shared.ground.chores.leave(chore);
+            self.chores.leave(Chore { claim: Some(self.keys.clone()), ..Chore::default() });
         }
     }
 }

@@ -270,10 +270,10 @@ impl Lock {
     /// [`SharedError::Etcd`] if etcd cannot be reached: it is tried further, and ends at its limit anyway.
     pub async fn release(mut self) -> Result<(), SharedError> {
         let held = self.is_held();
-        if let Some(lease) = self.grip.chore.lease {
-            self.shared.ground.store.revoke(lease).await?;
-            self.grip.chore.lease = None;
+        for lease in &self.grip.chore.leases {
+            self.shared.ground.store.revoke(*lease).await?;
         }
+        self.grip.chore.leases.clear();
         tracing::debug!(lock = %self.name, token = self.token, held, "unlocked");
         if held { Ok(()) } else { Err(SharedError::NotHeld { what: format!("lock {}", self.name) }) }
     }

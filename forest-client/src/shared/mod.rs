@@ -50,6 +50,7 @@ mod error;
 mod item;
 mod line;
 mod lock;
+mod permit;
 mod queue;
 mod state;
 

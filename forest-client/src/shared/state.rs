@@ -12,6 +12,7 @@ use forest_proto::record::StateValue;
 use forest_proto::{SharedKey, SharedName};
 use tokio_util::sync::CancellationToken;
 
+use super::permit::Permit;
 use super::{Settled, Shared, SharedError, check_size, uncertain};
 
 /// Attempts of [`State::update`] and [`State::put`] against others that write the same entry.
@@ -131,7 +132,11 @@ impl State {
         check_size(what, &value)?;
         let key = self.key(&name);
         let stored = StateValue { mark: self.shared.mark(), value };
-        let txn = Txn::new().modified(&key, version).put(&key, stored.write()).or_get(&key);
+        let mut txn = Txn::new().modified(&key, version).put(&key, stored.write()).or_get(&key);
+        let permit = if version == 0 { Some(Permit::new(&self.shared, &what()).await?) } else { None };
+        if let Some(permit) = &permit {
+            txn = permit.allow(txn);
+        }
         let entry = |version| Entry { key: name.clone(), value: stored.value.clone(), version };
         match self.shared.settle(&what(), txn).await? {
             Settled::Applied { revision } => Ok(entry(revision)),
@@ -146,6 +151,11 @@ impl State {
                     }
                     (now, _) => {
                         self.shared.check_fence(&what(), fenced, None)?;
+                        // Nothing is in the way: so its permit has ended, and a permit that was used leaves an entry
+                        // unless that was deleted since.
+                        if version_of(now.as_ref()) == version {
+                            return Err(uncertain(&what(), "its permit is gone"));
+                        }
                         Err(conflict(&name, version, now.as_ref()))
                     }
                 }

@@ -1,6 +1,6 @@
 //! What handlers share, over an etcd in the same process whose time is paused.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod locks;
 mod queues;
@@ -51,12 +51,33 @@ impl Clock for Paused {
     }
 }
 
-/// Passes everything on to etcd, and loses the answer to one transaction in so many; 0 = to none.
+/// Passes everything on to etcd, but fails one transaction in so many: it is applied and its answer lost, or it
+/// reaches etcd when nobody waits for it any more.
 #[derive(Clone)]
 struct Lossy<S> {
     etcd: S,
-    one_in: Arc<AtomicU32>,
-    seen: Arc<AtomicU32>,
+    troubles: Arc<Troubles>,
+}
+
+#[derive(Default)]
+struct Troubles {
+    /// 0 = none.
+    one_in: AtomicU32,
+    seen: AtomicU32,
+    failed: AtomicU32,
+    /// How much later they reach etcd, in milliseconds.
+    late_ms: AtomicU32,
+}
+
+impl Troubles {
+    fn hit(&self, path: &str) -> bool {
+        let one_in = self.one_in.load(Ordering::Relaxed);
+        let hit = one_in > 0
+            && path.ends_with("KV/Txn")
+            && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in);
+        self.failed.fetch_add(u32::from(hit), Ordering::Relaxed);
+        hit
+    }
 }
 
 impl<S, B> Service<http::Request<B>> for Lossy<S>
@@ -76,14 +97,21 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let one_in = self.one_in.load(Ordering::Relaxed);
-        let lost = one_in > 0
-            && request.uri().path().ends_with("KV/Txn")
-            && self.seen.fetch_add(1, Ordering::Relaxed).is_multiple_of(one_in);
-        let answer = self.etcd.call(request);
+        if !self.troubles.hit(request.uri().path()) {
+            let answer = self.etcd.call(request);
+            return Box::pin(async move { answer.await.map_err(Into::into) });
+        }
+        let late = Duration::from_millis(self.troubles.late_ms.load(Ordering::Relaxed).into());
+        let mut etcd = self.etcd.clone();
+        let arrives = tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            let _ = etcd.call(request).await;
+        });
         Box::pin(async move {
-            let answer = answer.await.map_err(Into::into)?;
-            if lost { Err("the answer is lost".into()) } else { Ok(answer) }
+            if late.is_zero() {
+                arrives.await?;
+            }
+            Err("no answer".into())
         })
     }
 }
@@ -92,8 +120,7 @@ where
 struct World {
     etcd: Etcd,
     clock: SharedClock,
-    one_in: Arc<AtomicU32>,
-    seen: Arc<AtomicU32>,
+    troubles: Arc<Troubles>,
     _running: Tasks<()>,
 }
 
@@ -110,17 +137,42 @@ impl World {
         let own = etcd.clone();
         running.spawn(async move { own.run(Default::default()).await });
         let clock = Arc::new(Paused(tokio::time::Instant::now()));
-        Self { etcd, clock, one_in: Arc::default(), seen: Arc::default(), _running: running }
+        Self { etcd, clock, troubles: Arc::default(), _running: running }
     }
 
     /// From now on the answer to one transaction in so many is lost.
     fn lose_one_in(&self, n: u32) {
-        self.one_in.store(n, Ordering::Relaxed);
+        self.troubles.one_in.store(n, Ordering::Relaxed);
+    }
+
+    /// From now on one transaction in so many reaches etcd so much later, and gets no answer.
+    fn delay_one_in(&self, n: u32, late: Duration) {
+        self.troubles.late_ms.store(u32::try_from(late.as_millis()).unwrap(), Ordering::Relaxed);
+        self.lose_one_in(n);
+    }
+
+    /// No more troubles; how many there were.
+    fn calm(&self) -> u32 {
+        self.lose_one_in(0);
+        self.troubles.failed.load(Ordering::Relaxed)
+    }
+
+    /// The keys of what is shared.
+    fn keys(&self, below: &str) -> Vec<String> {
+        let prefix = format!("/forest-shared/trade/{below}");
+        let range_end = format!("{}0", prefix.trim_end_matches('/'));
+        let request = embedded_etcd::proto::PbRangeRequest {
+            key: prefix.into(),
+            range_end: range_end.into(),
+            ..Default::default()
+        };
+        let found = self.etcd.range(&request).unwrap().kvs;
+        found.into_iter().map(|kv| String::from_utf8(kv.key).unwrap()).collect()
     }
 
     async fn member(&self) -> Member {
         let etcd = self.etcd.routes().prepare();
-        let lossy = Lossy { etcd, one_in: Arc::clone(&self.one_in), seen: Arc::clone(&self.seen) };
+        let lossy = Lossy { etcd, troubles: Arc::clone(&self.troubles) };
         let config = EtcdConfig::in_process(Transport::new(lossy));
         let (session, handle) = Session::new(&config, TTL, Arc::clone(&self.clock)).unwrap();
         let (shared, janitor) = shared(Store::new(&config).unwrap(), handle.clone(), Arc::clone(&self.clock));

@@ -7,8 +7,8 @@ use crate::name::{GroupName, SharedName};
 
 /// Digits of an item's number: as many as the largest one has, so that keys sort as numbers do.
 const DIGITS: usize = 20;
-/// Digits of the random part of a ticket.
-const TICKET_DIGITS: usize = 16;
+/// Digits of the random part of a ticket or permit.
+const RANDOM_DIGITS: usize = 16;
 
 /// What a key of the shared space names.
 ///
@@ -31,6 +31,7 @@ pub enum SharedKey {
     Item { queue: SharedName, number: u64 },
     Claim { queue: SharedName, number: u64 },
     State { key: SharedName },
+    Permit { number: u64 },
 }
 
 impl Keyspace {
@@ -61,7 +62,7 @@ impl Keyspace {
     #[must_use]
     #[allow(missing_docs)]
     pub fn lock_ticket(&self, group: &GroupName, lock: &SharedName, ticket: u64) -> String {
-        self.below(group, format_args!("lock/{lock}/ticket/{ticket:0TICKET_DIGITS$x}"))
+        self.below(group, format_args!("lock/{lock}/ticket/{ticket:0RANDOM_DIGITS$x}"))
     }
     /// The prefix of a queue.
     #[must_use]
@@ -103,6 +104,11 @@ impl Keyspace {
     pub fn state(&self, group: &GroupName, key: &SharedName) -> String {
         self.below(group, format_args!("state/{key}"))
     }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn permit(&self, group: &GroupName, number: u64) -> String {
+        self.below(group, format_args!("permit/{number:0RANDOM_DIGITS$x}"))
+    }
 
     /// What a key of the shared space names, and whose it is; `None` for a key that is not ours to understand.
     #[must_use]
@@ -110,15 +116,13 @@ impl Keyspace {
         let rest = key.strip_prefix(&self.root)?.strip_prefix("-shared/")?;
         let mut parts = rest.split('/');
         let group = parts.next()?.parse().ok()?;
-        let (family, name) = (parts.next()?, parts.next()?.parse().ok()?);
+        let (family, name) = (parts.next()?, parts.next()?.parse::<SharedName>().ok()?);
         let key = match (family, parts.next()) {
             ("state", None) => SharedKey::State { key: name },
+            ("permit", None) => SharedKey::Permit { number: random(name.as_str())? },
             ("lock", Some("holder")) => SharedKey::LockHolder { lock: name },
             ("lock", Some("session")) => SharedKey::LockSession { lock: name },
-            ("lock", Some("ticket")) => {
-                let digits = fixed(parts.next()?, TICKET_DIGITS)?;
-                SharedKey::LockTicket { lock: name, ticket: u64::from_str_radix(digits, 16).ok()? }
-            }
+            ("lock", Some("ticket")) => SharedKey::LockTicket { lock: name, ticket: random(parts.next()?)? },
             ("queue", Some("tail")) => SharedKey::Tail { queue: name },
             ("queue", Some("item")) => SharedKey::Item { queue: name, number: number(parts.next()?)? },
             ("queue", Some("claim")) => SharedKey::Claim { queue: name, number: number(parts.next()?)? },
@@ -130,6 +134,10 @@ impl Keyspace {
 
 fn number(text: &str) -> Option<u64> {
     fixed(text, DIGITS)?.parse().ok()
+}
+
+fn random(text: &str) -> Option<u64> {
+    u64::from_str_radix(fixed(text, RANDOM_DIGITS)?, 16).ok()
 }
 
 /// A sign would be read as a part of a number.
@@ -156,6 +164,7 @@ mod tests {
                 (keys.queue_item(&group, &name, n), SharedKey::Item { queue: own(), number: n }),
                 (keys.queue_claim(&group, &name, n), SharedKey::Claim { queue: own(), number: n }),
                 (keys.state(&group, &name), SharedKey::State { key: own() }),
+                (keys.permit(&group, n), SharedKey::Permit { number: n }),
             ];
             for (text, key) in all {
                 prop_assert_eq!(keys.parse_shared(&text), Some((group.clone(), key)), "{}", text);

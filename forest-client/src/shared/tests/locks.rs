@@ -126,34 +126,52 @@ async fn patience_ends() {
     lock.release().await.unwrap();
 }
 
+/// Three who take the lock eight times each.
+async fn contend(world: &World) {
+    let (inside, total) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let mut contenders = Tasks::new();
+    for _ in 0..3 {
+        let (member, inside, total) = (world.member().await, Arc::clone(&inside), Arc::clone(&total));
+        contenders.spawn(async move {
+            for _ in 0..8 {
+                let lock = acquire(&member).await;
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+                sleep(SECOND / 10).await;
+                total.fetch_add(1, Ordering::SeqCst);
+                inside.fetch_sub(1, Ordering::SeqCst);
+                lock.release().await.unwrap();
+            }
+            // Its lease lasts: nothing but being given back ends what it has left.
+            sleep(60 * SECOND).await;
+        });
+    }
+    let begin = Instant::now();
+    while let Some(ended) = contenders.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(total.load(Ordering::SeqCst), 24);
+    // Had a claim been overlooked, its limit would have had to end it.
+    assert!(begin.elapsed() < 90 * SECOND, "{:?}", begin.elapsed());
+    assert_eq!(world.keys("lock/"), [""; 0]);
+    assert_eq!(world.keys("permit/"), [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn with_lost_answers_a_lock_still_has_one_holder_at_a_time() {
-    let world = World::new();
-    for one_in in [1, 2, 3] {
-        let members = [world.member().await, world.member().await, world.member().await];
-        world.lose_one_in(if one_in == 1 { 4 } else { one_in });
-        let (inside, total) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let mut contenders = Tasks::new();
-        for member in members {
-            let (inside, total) = (Arc::clone(&inside), Arc::clone(&total));
-            contenders.spawn(async move {
-                for _ in 0..8 {
-                    let lock = acquire(&member).await;
-                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
-                    sleep(SECOND / 10).await;
-                    total.fetch_add(1, Ordering::SeqCst);
-                    inside.fetch_sub(1, Ordering::SeqCst);
-                    lock.release().await.unwrap();
-                }
-            });
-        }
-        let begin = Instant::now();
-        while let Some(ended) = contenders.join_next().await {
-            ended.unwrap();
-        }
-        assert_eq!(total.load(Ordering::SeqCst), 24);
-        // Had a claim been overlooked, its limit would have had to end it.
-        assert!(begin.elapsed() < 30 * SECOND, "{:?}", begin.elapsed());
-        world.lose_one_in(0);
+    for one_in in [2, 3, 4] {
+        let world = World::new();
+        world.lose_one_in(one_in);
+        contend(&world).await;
+        assert!(world.calm() > 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_arrive_when_all_is_over_leave_nothing_behind() {
+    for (one_in, late) in [(2, SECOND / 4), (3, SECOND), (3, 7 * SECOND), (4, 20 * SECOND)] {
+        let world = World::new();
+        world.delay_one_in(one_in, late);
+        contend(&world).await;
+        assert!(world.calm() > 10);
     }
 }

@@ -157,4 +157,33 @@ async fn nor_is_it_when_answers_are_lost() {
     let world = World::new();
     world.lose_one_in(3);
     crowd(&world, 10).await;
+    assert!(world.calm() > 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_is_it_when_requests_arrive_when_all_is_over() {
+    for late in [SECOND / 4, 5 * SECOND] {
+        let world = World::new();
+        world.delay_one_in(3, late);
+        crowd(&world, 10).await;
+        assert!(world.calm() > 20);
+        assert_eq!(world.keys("queue/"), ["/forest-shared/trade/queue/mail/tail"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_arrives_after_the_item_was_put_back_does_not_hold_it() {
+    let world = World::new();
+    let (a, b) = (world.member().await, world.member().await);
+    queue(&a).push("1").await.unwrap();
+    // The first attempt of each claim comes late; the second one is what counts.
+    world.delay_one_in(1, 10 * SECOND);
+    let queue = queue(&a);
+    let (item, ()) = tokio::join!(queue.take(), async {
+        sleep(SECOND / 100).await;
+        world.calm();
+    });
+    item.unwrap().unwrap().put_back().await.unwrap();
+    sleep(20 * SECOND).await;
+    assert!(b.shared.queue("mail").unwrap().take().await.unwrap().is_some());
 }

@@ -88,6 +88,22 @@ async fn with_lost_answers_an_update_counts_once_or_is_said_to_be_uncertain() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_arrives_late_does_not_bring_back_what_was_deleted() {
+    let world = World::new();
+    let member = world.member().await;
+    let state = member.shared.state();
+    for n in 0..8 {
+        world.delay_one_in(2, 10 * SECOND);
+        let entry = state.put_if(format!("k{n}"), "1", 0).await.unwrap();
+        assert!(world.calm() > n);
+        state.delete_if(format!("k{n}"), entry.version).await.unwrap();
+    }
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(world.keys("state/"), [""; 0]);
+    assert_eq!(world.keys("permit/"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn entries_are_listed_by_prefix_and_page() {
     let world = World::new();
     let member = world.member().await;
