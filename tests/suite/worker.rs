@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A failed step is a failed test.
 
 mod bench;
+mod shared;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -100,6 +100,23 @@ async fn a_lock_ends_with_its_holders_lease_long_before_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_its_holders_lease_a_lock_guards_nothing_even_if_nobody_else_takes_it() {
+    let world = World::new();
+    let (a, b) = (world.member().await, world.member().await);
+    let lock = acquire(&a).await;
+    let state = lock.guarded().state();
+    state.put("total", "1").await.unwrap();
+    let Member { _running: tasks, .. } = a;
+    drop(tasks);
+    lock.lost().await;
+    sleep(2 * SECOND).await;
+    assert_eq!(b.shared.holder("ledger").await.unwrap(), None);
+    assert!(matches!(state.put("total", "2").await, Err(SharedError::NotHeld { .. })));
+    assert!(lock.remaining() > 50 * SECOND && !lock.is_held());
+    assert!(b.shared.lock("ledger").try_acquire().await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_dropped_is_given_back() {
     let world = World::new();
     let (a, b, c) = (world.member().await, world.member().await, world.member().await);
