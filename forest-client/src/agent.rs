@@ -37,6 +37,7 @@ use crate::live::Live;
 use crate::notes::{self, Notes};
 use crate::registration::{Profile, Registration, register};
 use crate::serving::{Serving, Step};
+use crate::shared::Shared;
 use crate::stop::StopReason;
 
 /// How long a worker waits for its handlers.
@@ -53,6 +54,7 @@ pub(crate) struct Agent {
     profile: Arc<Profile>,
     handlers: Handlers,
     graces: Graces,
+    shared: Shared,
     phase: Phase,
     drain: Option<Drain>,
     runs: BTreeMap<RunId, Live>,
@@ -96,7 +98,13 @@ enum Event {
 }
 
 impl Agent {
-    pub(crate) fn new(cluster: Cluster, profile: Profile, handlers: Handlers, graces: Graces) -> Self {
+    pub(crate) fn new(
+        cluster: Cluster,
+        profile: Profile,
+        handlers: Handlers,
+        graces: Graces,
+        shared: Shared,
+    ) -> Self {
         let profile = Arc::new(profile);
         let phase = Phase::registering(&cluster, &profile, false);
         Self {
@@ -104,6 +112,7 @@ impl Agent {
             profile,
             handlers,
             graces,
+            shared,
             phase,
             drain: None,
             runs: BTreeMap::new(),
@@ -218,8 +227,9 @@ impl Agent {
                 tracing::debug!(%run, job = %snapshot.job_id, target = %snapshot.target, "started");
                 let notes = Notes::new(run.clone(), self.speaking.0.clone());
                 live.notes = Some(notes.clone());
+                let shared = self.shared.of_run(live.client.as_str(), run.clone(), live.lease_id);
                 let clock = self.cluster.clock.clone();
-                let ctx = JobContext::new(snapshot, token, live.stop.clone(), notes, clock);
+                let ctx = JobContext::new(snapshot, token, live.stop.clone(), notes, shared, clock);
                 live.deadline = ctx.deadline_since_boot();
                 self.deadlines.extend(live.deadline.map(|at| (at, run.clone())));
                 self.handling.start(handler, ctx, live.stop.clone(), self.graces.handler);

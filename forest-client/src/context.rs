@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
 use crate::notes::{CheckpointError, Notes};
+use crate::shared::Shared;
 use crate::stop::{Stop, StopReason};
 
 /// The run that a handler executes. Cheap to clone; clones stand for the same run.
@@ -63,6 +64,7 @@ struct Facts {
     stop: Stop,
     deadline: Option<Deadline>,
     notes: Notes,
+    shared: Shared,
     clock: SharedClock,
 }
 
@@ -73,10 +75,11 @@ impl JobContext {
         fencing_token: i64,
         stop: Stop,
         notes: Notes,
+        shared: Shared,
         clock: SharedClock,
     ) -> Self {
         let deadline = snapshot.timeout_ms.map(|timeout_ms| Deadline::after(timeout_ms, &clock));
-        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop, deadline, notes, clock }) }
+        Self { facts: Arc::new(Facts { snapshot, fencing_token, stop, deadline, notes, shared, clock }) }
     }
 
     /// When it has to end, on the clock since boot.
@@ -217,6 +220,22 @@ impl JobContext {
         self.facts.snapshot.checkpoint.as_deref()
     }
 
+    /// Locks, queues and state that all handlers of the group share. See [`shared`](crate::shared) for what they
+    /// promise, and what they cannot.
+    ///
+    /// ```
+    /// # use forest_client::{JobContext, shared::SharedError};
+    /// async fn handler(ctx: JobContext) -> Result<(), SharedError> {
+    ///     let Some(lock) = ctx.shared().lock("ledger").try_acquire().await? else { return Ok(()) };
+    ///     // ... what only one may do at a time ...
+    ///     lock.release().await
+    /// }
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.facts.shared
+    }
+
     /// Completes when the handler should stop. See [Stopping](Self#stopping).
     pub async fn cancelled(&self) {
         self.facts.stop.token().cancelled().await;
@@ -264,12 +283,13 @@ mod tests {
 
     use super::*;
     use crate::handler::tests::snapshot;
+    use crate::shared::tests::nothing_shared;
 
     impl JobContext {
         /// With token 7, and nobody to hear what the handler says.
         pub(crate) fn of(snapshot: Snapshot, stop: Stop) -> Self {
             let notes = Notes::new(snapshot.id.clone(), mpsc::unbounded_channel().0);
-            Self::new(snapshot, 7, stop, notes, SystemClock::shared())
+            Self::new(snapshot, 7, stop, notes, nothing_shared(), SystemClock::shared())
         }
     }
 
@@ -296,7 +316,14 @@ mod tests {
     fn what_is_told_is_cut_to_size() {
         let (first, _asked) = mpsc::unbounded_channel();
         let notes = Notes::new(plain().id, first);
-        let ctx = JobContext::new(plain(), 7, Stop::default(), notes.clone(), SystemClock::shared());
+        let ctx = JobContext::new(
+            plain(),
+            7,
+            Stop::default(),
+            notes.clone(),
+            nothing_shared(),
+            SystemClock::shared(),
+        );
         ctx.progress(250, "é".repeat(MAX_PROGRESS_TEXT));
         let told = notes.close().progress.map(|told| (told.percent, told.text.len()));
         assert_eq!(told, Some((100, MAX_PROGRESS_TEXT)));
@@ -307,7 +334,7 @@ mod tests {
         let (first, _asked) = mpsc::unbounded_channel();
         let notes = Notes::new(plain().id, first);
         let clock: SharedClock = Arc::new(SystemClock);
-        let ctx = JobContext::new(plain(), 7, Stop::default(), notes.clone(), clock);
+        let ctx = JobContext::new(plain(), 7, Stop::default(), notes.clone(), nothing_shared(), clock);
         notes.close();
         assert_eq!(ctx.checkpoint("late").await, Err(CheckpointError::Ended));
     }

@@ -53,6 +53,7 @@ mod live;
 mod notes;
 mod registration;
 mod serving;
+pub mod shared;
 mod stop;
 mod worker;
 
@@ -68,4 +69,4 @@ pub use worker::Worker;
 pub use forest_etcd::{EtcdConfig, TlsConfig};
 pub use forest_proto::record::Origin;
 pub use forest_proto::time::Instant;
-pub use forest_proto::{GroupName, JobId, RunId, TargetName};
+pub use forest_proto::{GroupName, JobId, RunId, SharedName, TargetName};

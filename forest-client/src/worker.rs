@@ -13,6 +13,7 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::handler::Handlers;
 use crate::registration::Profile;
+use crate::shared::{Ground, Janitor, Shared};
 
 /// Requests of claims and results in flight at once. Two, so that a large result does not hold up claims.
 const LANES: usize = 2;
@@ -42,6 +43,8 @@ pub struct Worker {
     store: Store,
     session: Session,
     lease: SessionHandle,
+    shared: Shared,
+    janitor: Janitor,
 }
 
 impl std::fmt::Debug for Worker {
@@ -64,7 +67,39 @@ impl Worker {
         let store = Store::new(&plan.etcd).map_err(|e| Error::config("etcd", e))?;
         let session = Session::new(&plan.etcd, plan.lease_ttl, plan.clock.clone());
         let (session, lease) = session.map_err(|e| Error::config("etcd", e))?;
-        Ok(Self { plan, store, session, lease })
+        let (janitor, chores) = Janitor::new(store.clone());
+        let ground = Ground {
+            store: store.clone(),
+            session: lease.clone(),
+            clock: plan.clock.clone(),
+            random: plan.random,
+            keys: plan.keys.clone(),
+            group: plan.group.clone(),
+            chores,
+        };
+        let shared = Shared::new(ground, &plan.profile.name);
+        Ok(Self { plan, store, session, lease, shared, janitor })
+    }
+
+    /// What the handlers of the group share, for code outside handlers. Reading works at any time; locks and
+    /// claims need the worker's lease, so they work only while it runs and can reach etcd.
+    ///
+    /// ```
+    /// use forest_client::{JobContext, Worker};
+    /// # async fn send(_: JobContext) -> Result<(), String> { Ok(()) }
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder("trade").job("send", send).build()?;
+    /// let mail = worker.shared().queue("mail")?;
+    /// let (ran, pushed) = tokio::join!(worker.run(), mail.push("to: a@example.org"));
+    /// # ran?;
+    /// # pushed?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
     }
 
     /// Works until the process is told to end (SIGTERM or SIGINT), then drains: takes nothing new, lets
@@ -98,7 +133,7 @@ impl Worker {
     /// [`Error::Config`] if etcd refuses the lease for good; [`Error::Broken`] if a part of the worker ended
     /// by itself, which is a bug.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { plan, store, session, lease } = self;
+        let Self { plan, store, session, lease, shared, janitor } = self;
         let (batcher, submit) = Batcher::new(store.clone(), LANES, QUEUE);
         let (notes_batcher, notes) = Batcher::new(store.clone(), 1, QUEUE);
         let cluster = Cluster {
@@ -119,8 +154,10 @@ impl Worker {
         services.spawn(async move { ("batcher", batcher.run(token).await) });
         let token = closing.clone();
         services.spawn(async move { ("batcher of notes", notes_batcher.run(token).await) });
+        let token = closing.clone();
+        services.spawn(async move { ("janitor", janitor.run(token).await) });
 
-        let agent = Agent::new(cluster, plan.profile, plan.handlers, plan.graces);
+        let agent = Agent::new(cluster, plan.profile, plan.handlers, plan.graces, shared);
         let ended = tokio::select! {
             biased;
             ended = agent.run(shutdown) => ended,

@@ -50,6 +50,12 @@ impl KeyRange {
         Self { start: key.into(), end: Vec::new() }
     }
 
+    /// The same range without the keys up to and including `last`, which may lie before its beginning.
+    #[must_use]
+    pub fn behind(&self, last: &str) -> Self {
+        if last.as_bytes() < &self.start[..] { self.clone() } else { self.after(last.as_bytes()) }
+    }
+
     /// The same range without the keys up to and including `last`.
     pub(crate) fn after(&self, last: &[u8]) -> Self {
         let mut start = last.to_vec();
@@ -113,6 +119,8 @@ mod tests {
         let rest = KeyRange::prefix("/a/").after(b"/a/x");
         assert_eq!(rest.start, b"/a/x\0");
         assert_eq!(rest.end, b"/a0");
+        assert_eq!(KeyRange::prefix("/a/").behind("/a/x"), rest);
+        assert_eq!(KeyRange::prefix("/a/").behind("/A"), KeyRange::prefix("/a/"));
     }
 
     #[test]

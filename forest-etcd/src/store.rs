@@ -279,6 +279,35 @@ impl Store {
         Ok(answer.await.map_err(|failure| failure.into_error(0))?.id())
     }
 
+    /// Ends a lease at once, and with it every key that hangs on it. `false`: it had ended before, or an attempt
+    /// whose answer was lost has ended it.
+    pub async fn revoke(&self, lease_id: i64) -> Result<bool, Error> {
+        let answer = self.connection.read(|| {
+            let mut lease = self.connection.lease.clone();
+            async move { lease.revoke(lease_id).await }
+        });
+        match answer.await {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(Error::LeaseGone)) => Ok(false),
+            Err(failure) => Err(failure.into_error(0)),
+        }
+    }
+
+    /// How many keys there are in a range. Costs etcd a walk over them.
+    pub async fn count(&self, range: &KeyRange) -> Result<u64, Error> {
+        let mut options = GetOptions::new().with_count_only();
+        if !range.end.is_empty() {
+            options = options.with_range(range.end.clone());
+        }
+        let answer = self.connection.read(|| {
+            let (mut kv, options) = (self.connection.kv.clone(), options.clone());
+            let start = range.start.clone();
+            async move { kv.get(start, Some(options)).await }
+        });
+        let answer = answer.await.map_err(|failure| failure.into_error(0))?;
+        Ok(u64::try_from(answer.count()).unwrap_or(0))
+    }
+
     pub(crate) async fn open_watch(
         &self,
         range: &KeyRange,

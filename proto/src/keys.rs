@@ -23,8 +23,27 @@
 //! | `client/execute/late/{group}/{client}/{run}` | a completion that came too late |
 //! | `client/cancel/{group}/{client}/{run}` | please stop this run |
 //!
+//! What handlers share among each other is beside that root and not below it, so that no node ever sees it:
+//!
+//! | key | what |
+//! | --- | --- |
+//! | `{root}-shared/{group}/lock/{name}/holder` | who holds the lock, on a lease as long as its limit |
+//! | `{root}-shared/{group}/lock/{name}/session` | written together with it, on the holder's own lease |
+//! | `{root}-shared/{group}/lock/{name}/ticket/{random}` | a place in the line, on the waiting client's lease |
+//! | `{root}-shared/{group}/queue/{name}/tail` | the number of the last item, and who pushed lately |
+//! | `{root}-shared/{group}/queue/{name}/item/{number}` | an item, as it was pushed |
+//! | `{root}-shared/{group}/queue/{name}/claim/{number}` | the item is in work, on the taker's lease |
+//! | `{root}-shared/{group}/state/{key}` | an entry of the shared state |
+//! | `{root}-shared/{group}/permit/{random}` | lets one write happen once, for a few seconds |
+//!
+//! So no two clusters on one etcd may have roots of which one is the other with `-shared` behind it.
+//!
 //! A decision that concerns no client (a skipped fire, say) is an execution with `-` in the client's place,
 //! which no client can be called.
+
+mod shared;
+
+pub use shared::SharedKey;
 
 use crate::name::{CalendarName, ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::{RunId, parse_stamp, stamp};

@@ -17,8 +17,10 @@ pub mod run_id;
 pub mod segment;
 pub mod time;
 
-pub use keys::{Key, Keyspace};
-pub use name::{CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, TargetName};
+pub use keys::{Key, Keyspace, SharedKey};
+pub use name::{
+    CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, SharedName, TargetName,
+};
 pub use run_id::RunId;
 pub use segment::{Segment, SegmentCount};
 

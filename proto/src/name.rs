@@ -21,7 +21,8 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// What was being named: `group`, `target`, `client`, `node`, `job id`, `calendar` or `idempotency key`.
+    /// What was being named: `group`, `target`, `client`, `node`, `job id`, `calendar`, `shared name` or
+    /// `idempotency key`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -43,7 +44,7 @@ fn check(kind: &'static str, text: &str, max: usize) -> Result<(), NameError> {
         return refuse("is empty");
     }
     if text.len() > max {
-        return refuse("is too long: at most 63 characters (32 for a job id)");
+        return refuse("is too long: at most 63 characters (32 for a job id, 128 for a shared name)");
     }
     if !text.as_bytes()[0].is_ascii_alphanumeric() {
         return refuse("must begin with a letter A-Z, a-z or a digit 0-9");
@@ -158,6 +159,16 @@ name!(
     /// What makes two submissions of one request the same request. At most 63 characters.
     RequestKey, "idempotency key", 63
 );
+name!(
+    /// What handlers call a lock, a queue or an entry that they share. At most 128 characters.
+    ///
+    /// ```
+    /// use forest_proto::SharedName;
+    /// assert!(SharedName::new("import.customers").is_ok());
+    /// assert!(SharedName::new("import/customers").is_err());
+    /// ```
+    SharedName, "shared name", 128
+);
 
 #[cfg(test)]
 mod tests {
@@ -182,6 +193,7 @@ mod tests {
         check("cancel", "reserved");
         assert!(TargetName::new("cancel").is_ok(), "only groups share a level with these words");
         assert!(JobId::new("a".repeat(33)).is_err());
+        assert!(SharedName::new("a".repeat(128)).is_ok() && SharedName::new("a".repeat(129)).is_err());
     }
 
     proptest! {

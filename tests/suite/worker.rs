@@ -5,6 +5,7 @@
 
 mod bench;
 mod long;
+mod shared;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -12,6 +12,7 @@ mod job;
 mod lenient;
 mod policy;
 mod server;
+mod shared;
 mod snapshot;
 
 pub use calendar::{CALENDAR_YEARS, Calendar, DayError, DayRange, MAX_CALENDAR_DAYS};
@@ -23,6 +24,7 @@ pub use policy::{
     Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
 };
 pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
+pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use snapshot::{Origin, Snapshot};
 
 /// At most this many bytes of parameters, on jobs and on runs.

@@ -108,7 +108,7 @@ fn what_somebody_asks_for_waits_too() {
     next_minute(&mut world, &mut leader);
     let asked = world.ask_run("a");
     leader.settle(&mut world);
-    assert_eq!(world.pending(), [asked.clone()]);
+    assert_eq!(world.pending(), std::slice::from_ref(&asked));
     let again = world.ask_run("a");
     leader.settle(&mut world);
     assert_eq!(world.end_of(&again), Some(Outcome::OverlapSkipped));
