@@ -203,9 +203,10 @@ async fn a_second_one_finds_other_ports_and_knows_nothing_of_the_first() {
 async fn a_long_task_stops_when_its_run_is_cancelled_and_when_everything_ends() {
     let dev = Dev::any().await;
     let admin = dev.admin();
-    let jobs = admin.list_jobs("samples").await.expect("the samples are there");
+    // The samples are stored one after the other.
     let is_long = |job: &&forest_proto::admin::v1::Job| job.document.contains("\"long-task\"");
-    let long = jobs.iter().find(is_long).and_then(|job| document_of(job).ok()).expect("one is long");
+    let look = async || document_of(admin.list_jobs("samples").await.ok()?.iter().find(is_long)?).ok();
+    let long = eventually("one is long", SOON, look).await;
     let running = async || {
         let live = admin.list_runs(forest_proto::admin::v1::ListRunsRequest {
             group: "samples".into(),
