@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use job::{
-    AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob,
+    AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };
 
 use crate::error::Exit;

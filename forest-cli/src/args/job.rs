@@ -87,6 +87,18 @@ pub(crate) struct JobFlags {
     /// How often it fires: short for --cron "@every ...".
     #[arg(long, value_name = "DURATION", value_parser = every)]
     pub(crate) every: Option<String>,
+    /// What makes it fire, in place of --cron and --every.
+    #[command(flatten)]
+    pub(crate) trigger: TriggerFlags,
+    /// No fire before this time: 2027-10-01T08:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) starts_at: Option<String>,
+    /// No fire after this time.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) ends_at: Option<String>,
+    /// Spread the fires of jobs over this time, each job by an amount of its own.
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) jitter: Option<u64>,
     /// IANA time zone of --cron.
     #[arg(long, value_name = "ZONE")]
     pub(crate) time_zone: Option<String>,
@@ -101,12 +113,36 @@ pub(crate) struct JobFlags {
     pub(crate) calendars: Option<Vec<String>>,
     #[command(flatten)]
     pub(crate) params: ParamsFlags,
-    /// Whether it may fire while an earlier run is alive.
-    #[arg(long, value_parser = ["allow", "forbid"])]
+    /// What becomes of a fire while an earlier run is alive.
+    #[arg(long, value_parser = ["forbid", "allow", "queue_one", "queue_all", "cancel_running"])]
     pub(crate) overlap: Option<String>,
+    /// How many fires wait with --overlap queue_all.
+    #[arg(long, value_name = "N")]
+    pub(crate) queue_limit: Option<u32>,
+    /// Which of the able clients gets a run.
+    #[arg(long, value_parser = [
+        "round_robin", "first", "last", "random", "consistent_hash", "least_frequently_used",
+        "least_recently_used", "failover", "busy_over", "least_loaded",
+    ])]
+    pub(crate) routing: Option<String>,
+    /// Only clients with this label; more than once for several. "" for none.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Larger goes first within a group.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) priority: Option<i32>,
+    /// How many runs may be given to clients or executed at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_in_flight: Option<u32>,
+    /// How long a run may take.
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) timeout: Option<u64>,
     /// What becomes of fires that are late by more than the threshold.
-    #[arg(long, value_parser = ["skip", "fire_once"])]
+    #[arg(long, value_parser = ["skip", "fire_once", "fire_all"])]
     pub(crate) misfire: Option<String>,
+    /// How many late fires are made up for with --misfire fire_all.
+    #[arg(long, value_name = "N")]
+    pub(crate) misfire_cap: Option<u32>,
     /// How late a fire may be.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) misfire_threshold: Option<u64>,
@@ -116,6 +152,9 @@ pub(crate) struct JobFlags {
     /// How long to wait before the second, third, ... attempt: 1m,5m.
     #[arg(long, value_name = "DURATION,..", value_delimiter = ',', value_parser = duration_ms)]
     pub(crate) retry_delays: Option<Vec<u64>>,
+    /// Which ends are tried again; all failures if not given.
+    #[arg(long, value_name = "OUTCOME,..", value_delimiter = ',', value_parser = ["failed", "timed_out", "lost"])]
+    pub(crate) retry_if: Option<Vec<String>>,
     /// What becomes of a run whose client vanished.
     #[arg(long, value_parser = ["fail", "retry"])]
     pub(crate) on_lost: Option<String>,
@@ -128,6 +167,27 @@ pub(crate) struct JobFlags {
     /// What it is for, in words.
     #[arg(long)]
     pub(crate) remark: Option<String>,
+}
+
+/// What makes a job fire beside cron.
+#[derive(Debug, Default, Args)]
+#[group(multiple = false, conflicts_with_all = ["cron", "every"])]
+pub(crate) struct TriggerFlags {
+    /// Every so often, however long runs take.
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) rate: Option<u64>,
+    /// So long after the end of the run before.
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) delay: Option<u64>,
+    /// Once, at this time: 2027-10-01T08:00:00+08:00.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(crate) at: Option<String>,
+    /// Once, in so long.
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) after: Option<u64>,
+    /// Only when somebody asks for it.
+    #[arg(long)]
+    pub(crate) manual: bool,
 }
 
 /// What the handler is given.
@@ -210,6 +270,22 @@ pub(crate) struct NextFires {
     pub(crate) count: u32,
 }
 
+/// An instant, in UTC as the server writes it.
+fn instant(text: &str) -> Result<String, String> {
+    let at: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a time with its offset, such as 2027-10-01T08:00:00+08:00"))?;
+    Ok(format!("{at:.3}"))
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        None if text.is_empty() => Ok((String::new(), String::new())),
+        _ => Err(format!("{text:?} is not of the form KEY=VALUE")),
+    }
+}
+
 fn every(text: &str) -> Result<String, String> {
     duration(text).map(|_| text.trim().to_owned())
 }
@@ -258,6 +334,10 @@ mod tests {
         check(&["add", "--cron", "@daily", "--every", "5m"], ErrorKind::ArgumentConflict);
         check(&["add", "--params", "a", "--params-file", "-"], ErrorKind::ArgumentConflict);
         check(&["add", "--overlap", "maybe"], ErrorKind::InvalidValue);
+        check(&["add", "--cron", "@daily", "--rate", "5m"], ErrorKind::ArgumentConflict);
+        check(&["add", "--delay", "5m", "--manual"], ErrorKind::ArgumentConflict);
+        check(&["add", "--at", "tomorrow"], ErrorKind::ValueValidation);
+        check(&["add", "--label", "zone"], ErrorKind::ValueValidation);
         check(&["add", "--every", "often"], ErrorKind::ValueValidation);
         check(&["add", "--max-attempts", "101"], ErrorKind::ValueValidation);
         check(&["list", "--enabled", "--disabled"], ErrorKind::ArgumentConflict);

@@ -164,6 +164,7 @@ impl Admin {
                     fields.insert(name, value)
                 };
             }
+            validate::one_trigger(&patch, &mut fields);
             validate::resolve_delay(&mut fields, now);
             let mut changed = validate::job(fields)?;
             validate::check(&changed, |job| compiler.compile_job(job))?;

@@ -144,6 +144,17 @@ pub(super) fn check_fires(
     }
 }
 
+/// Who gives a job another trigger, or a cron text, wants it in place of what it had.
+pub(super) fn one_trigger(patch: &Map<String, Value>, fields: &mut Map<String, Value>) {
+    let gives = |name: &str| patch.get(name).is_some_and(|value| !value.is_null() && *value != "");
+    if gives("cron") && !patch.contains_key("trigger") {
+        fields.remove("trigger");
+    }
+    if gives("trigger") && !patch.contains_key("cron") && patch["trigger"]["kind"] != "cron" {
+        fields.remove("cron");
+    }
+}
+
 /// In place of an instant, a job that fires once may say in how many milliseconds.
 pub(super) fn resolve_delay(fields: &mut Map<String, Value>, now: Instant) {
     if let Some(Value::Object(trigger)) = fields.get_mut("trigger")

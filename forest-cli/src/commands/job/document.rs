@@ -6,7 +6,7 @@
 use forest_proto::record::MAX_PARAMS;
 use serde_json::{Map, Value, json};
 
-use crate::args::{JobFlags, ParamsFlags};
+use crate::args::{JobFlags, ParamsFlags, TriggerFlags};
 use crate::console::Console;
 use crate::error::Failure;
 
@@ -32,7 +32,7 @@ pub(super) fn new_job(flags: JobFlags, console: &mut Console) -> Result<String, 
         .map(|name| format!("--{name}"))
         .collect();
     if !has("cron") && !has("trigger") {
-        missing.push("--cron or --every".to_owned());
+        missing.push("--cron, --every, --rate, --delay, --at, --in or --manual".to_owned());
     }
     if !missing.is_empty() {
         let missing = missing.join(", ");
@@ -98,7 +98,22 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         None => Map::new(),
     };
     let cron = flags.cron.or(flags.every.map(|every| format!("@every {every}")));
+    let trigger = trigger(flags.trigger);
+    // What fires it by another way than before fires it by that way alone.
+    let cron = if trigger.is_some() { Some(String::new()) } else { cron };
     let given = [
+        ("trigger", trigger),
+        ("starts_at", flags.starts_at.map(Value::from)),
+        ("ends_at", flags.ends_at.map(Value::from)),
+        ("jitter_ms", flags.jitter.map(Value::from)),
+        ("queue_limit", flags.queue_limit.map(Value::from)),
+        ("routing", flags.routing.map(Value::from)),
+        ("labels", labels(flags.labels)),
+        ("priority", flags.priority.map(Value::from)),
+        ("max_in_flight", flags.max_in_flight.map(Value::from)),
+        ("timeout_ms", flags.timeout.map(Value::from)),
+        ("misfire_cap", flags.misfire_cap.map(Value::from)),
+        ("retry_if", flags.retry_if.map(Value::from)),
         ("name", flags.name.map(Value::from)),
         ("group", flags.group.map(Value::from)),
         ("target", flags.target.map(Value::from)),
@@ -124,6 +139,26 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         }
     }
     Ok(fields)
+}
+
+fn trigger(flags: TriggerFlags) -> Option<Value> {
+    let every = |kind: &str, every_ms: u64| json!({"kind": kind, "every_ms": every_ms});
+    match flags {
+        TriggerFlags { rate: Some(ms), .. } => Some(every("fixed_rate", ms)),
+        TriggerFlags { delay: Some(ms), .. } => Some(every("fixed_delay", ms)),
+        TriggerFlags { at: Some(at), .. } => Some(json!({"kind": "once", "at": at})),
+        TriggerFlags { after: Some(ms), .. } => Some(json!({"kind": "once", "in_ms": ms})),
+        TriggerFlags { manual: true, .. } => Some(json!({"kind": "manual"})),
+        _ => None,
+    }
+}
+
+/// `None`: not given. One that is empty stands for none.
+fn labels(given: Vec<(String, String)>) -> Option<Value> {
+    let labels = |given: Vec<(String, String)>| {
+        given.into_iter().filter(|(key, _)| !key.is_empty()).map(|(k, v)| (k, Value::from(v))).collect()
+    };
+    (!given.is_empty()).then(|| Value::Object(labels(given)))
 }
 
 fn object(path: &str, console: &mut Console) -> Result<Map<String, Value>, Failure> {
@@ -159,6 +194,27 @@ mod tests {
 
     fn json(text: Result<String, Failure>) -> Value {
         serde_json::from_str(&text.expect("accepted")).expect("JSON")
+    }
+
+    #[test]
+    fn every_trigger_has_its_flag() {
+        let of = |trigger: TriggerFlags| {
+            let document = json(new_job(JobFlags { trigger, ..flags() }, &mut console("")));
+            assert_eq!(document["cron"], "");
+            document["trigger"].clone()
+        };
+        let none = TriggerFlags::default;
+        let rate = of(TriggerFlags { rate: Some(5_000), ..none() });
+        assert_eq!(rate, json!({"kind": "fixed_rate", "every_ms": 5_000}));
+        let delay = of(TriggerFlags { delay: Some(5_000), ..none() });
+        assert_eq!(delay, json!({"kind": "fixed_delay", "every_ms": 5_000}));
+        let at = of(TriggerFlags { at: Some("2027-10-01T00:00:00.000Z".into()), ..none() });
+        assert_eq!(at, json!({"kind": "once", "at": "2027-10-01T00:00:00.000Z"}));
+        assert_eq!(
+            of(TriggerFlags { after: Some(90_000), ..none() }),
+            json!({"kind": "once", "in_ms": 90_000})
+        );
+        assert_eq!(of(TriggerFlags { manual: true, ..none() }), json!({"kind": "manual"}));
     }
 
     #[test]

@@ -255,7 +255,7 @@ async fn a_slow_read_is_ended_by_the_server() {
     let ended = backend.number(statement::Statement { sql, args: Vec::new() }).await;
     // MySQL makes SLEEP() return 1 when it is interrupted; MariaDB fails the statement.
     assert!(ended.is_err() || matches!(ended, Ok(1)), "{ended:?}");
-    assert!(begun.elapsed() < READ_TIMEOUT + Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 3 * READ_TIMEOUT, "{:?}, and it would sleep for 20 s", begun.elapsed());
     database.drop().await;
 }
 
