@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use forest_proto::admin::v1::admin_client::AdminClient;
 use forest_proto::admin::v1::{
-    AddGroupRequest, AddJobRequest, CancelRunRequest, Client, Cluster, DeleteGroupRequest, DeleteJobRequest,
-    EditJobRequest, GetClusterRequest, GetJobRequest, GetRunRequest, Group, Job, ListClientsRequest,
-    ListGroupsRequest, ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest,
-    ListRunsRequest, ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run,
-    RunJobRequest, SetJobEnabledRequest,
+    AddGroupRequest, AddJobRequest, Calendar, CancelRunRequest, Client, Cluster, DeleteCalendarRequest,
+    DeleteGroupRequest, DeleteJobRequest, EditJobRequest, GetClusterRequest, GetJobRequest, GetRunRequest,
+    Group, Job, ListClientsRequest, ListGroupsRequest, ListJobsRequest, ListNodesRequest, ListPendingRequest,
+    ListPlanRequest, ListRunsRequest, ListRunsResponse, NextFiresRequest, NextFiresResponse, Node,
+    PlannedFire, Run, RunJobRequest, SetCalendarRequest, SetJobEnabledRequest,
 };
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
@@ -90,6 +90,24 @@ impl Admin {
     pub async fn delete_group(&self, name: &str) -> Answer<()> {
         let request = DeleteGroupRequest { name: name.into() };
         self.change(async |mut c| c.delete_group(request.clone()).await).await.map(drop)
+    }
+
+    /// Stores the days of a calendar.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn set_calendar(&self, name: &str, days: &str) -> Answer<Calendar> {
+        let request = SetCalendarRequest { name: name.into(), days: days.into(), ..Default::default() };
+        self.change(async |mut c| c.set_calendar(request.clone()).await).await
+    }
+
+    /// Deletes a calendar.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn delete_calendar(&self, name: &str) -> Answer<()> {
+        let request = DeleteCalendarRequest { name: name.into() };
+        self.change(async |mut c| c.delete_calendar(request.clone()).await).await.map(drop)
     }
 
     /// Creates a job from its document and gives its id.

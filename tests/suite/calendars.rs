@@ -4,6 +4,7 @@ use std::path::Path;
 
 use forest_tests::cluster::Cluster;
 use serde_json::Value;
+use tonic::Code;
 
 use crate::cli::{Cli, plain};
 use crate::stage::Stage;
@@ -83,6 +84,46 @@ async fn a_calendar_is_deleted_once_no_job_names_it() {
     cli.refused("calendar delete cn --yes", 3, "cn").await;
     let again = admin.edit_job(&job, &serde_json::json!({ "calendars": ["cn"] })).await;
     assert!(again.is_err_and(|status| status.message().starts_with("calendars[0]: there is no calendar")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_calendar_is_deleted_under_a_job_that_is_just_saved() {
+    let Some(stage) = Stage::set(Cluster::builder().nodes(2)).await else { return };
+    let (one, other) = (stage.cluster.admin(), stage.cluster.admin());
+    let (mut kept, mut deleted) = (0, 0);
+    for round in 0..40 {
+        let name = format!("days-{round}");
+        one.set_calendar(&name, "2027-10-01").await.expect("it can be set");
+        let job = serde_json::json!({
+            "name": "n", "group": stage.group, "target": "echo", "cron": "@daily", "calendars": [name],
+        });
+        // Now this one comes first and now the other, and often just between the other's reading and writing.
+        let pause = |late: bool| {
+            let micros = if late { round / 2 * 200 } else { 0 };
+            tokio::time::sleep(std::time::Duration::from_micros(micros))
+        };
+        let save = async {
+            pause(round % 2 == 0).await;
+            one.add_job(&job).await
+        };
+        let delete = async {
+            pause(round % 2 == 1).await;
+            other.delete_calendar(&name).await
+        };
+        let (saved, gone) = tokio::join!(save, delete);
+        match (saved, gone) {
+            (Ok(_), Err(refused)) => {
+                assert!(matches!(refused.code(), Code::FailedPrecondition | Code::Aborted), "{refused}");
+                kept += 1;
+            }
+            (Err(refused), Ok(())) => {
+                assert!(matches!(refused.code(), Code::InvalidArgument | Code::Aborted), "{refused}");
+                deleted += 1;
+            }
+            both => panic!("round {round}: {both:?}"),
+        }
+    }
+    println!("{kept} jobs were saved, {deleted} calendars deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
