@@ -156,6 +156,17 @@ fn flag_of(field: &str) -> Option<&'static str> {
     let field = field.split('[').next().unwrap_or(field);
     Some(match field {
         "cron" => "--cron or --every",
+        "every_ms" => "--rate or --delay",
+        "at" => "--at or --in",
+        "starts_at" => "--starts-at",
+        "ends_at" => "--ends-at",
+        "jitter_ms" => "--jitter",
+        "queue_limit" => "--queue-limit",
+        "misfire_cap" => "--misfire-cap",
+        "max_in_flight" => "--max-in-flight",
+        "timeout_ms" => "--run-timeout",
+        "retry_if" => "--retry-if",
+        "labels" => "--label",
         "time_zone" => "--time-zone",
         "dst_gap" => "--dst-gap",
         "dst_fold" => "--dst-fold",

@@ -58,10 +58,18 @@ fn patch(spec: &JobSpec) -> serde_json::Value {
         "queue_limit": (spec.overlap == Overlap::QueueAll).then_some(QUEUE_LIMIT),
         "misfire": spec.misfire,
         "misfire_cap": (spec.misfire == Misfire::FireAll).then_some(3),
+        "routing": spec.routing,
+        "priority": spec.priority,
         "max_attempts": spec.max_attempts,
         "retry_delays_ms": [spec.retry_delay_ms],
         "on_lost": if spec.retry_lost { "retry" } else { "fail" },
     });
+    if let Some(count) = spec.max_in_flight {
+        patch["max_in_flight"] = json!(count);
+    }
+    if let Some(ms) = spec.timeout_ms {
+        patch["timeout_ms"] = json!(ms);
+    }
     if let Some(ms) = spec.start_deadline_ms {
         patch["start_deadline_ms"] = json!(ms);
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use forest_proto::record::{Misfire, Overlap, Trigger};
+use forest_proto::record::{Misfire, Overlap, Routing, Trigger};
 
 use crate::network::{Peer, Trouble};
 
@@ -169,6 +169,10 @@ pub struct JobSpec {
     pub fires: Fires,
     pub overlap: Overlap,
     pub misfire: Misfire,
+    pub routing: Routing,
+    pub priority: i32,
+    pub max_in_flight: Option<u32>,
+    pub timeout_ms: Option<u64>,
     pub max_attempts: u32,
     pub retry_delay_ms: u64,
     pub retry_lost: bool,
@@ -354,6 +358,10 @@ impl JobSpec {
                 Overlap::CancelRunning,
             ][random.usize(..7)],
             misfire: [Misfire::Skip, Misfire::FireOnce, Misfire::FireAll][random.usize(..3)],
+            routing: ROUTINGS[random.usize(..ROUTINGS.len())],
+            priority: random.i32(0..3),
+            max_in_flight: (random.u8(..4) == 0).then(|| random.u32(1..=2)),
+            timeout_ms: (random.u8(..4) == 0).then(|| random.u64(200..3_000)),
             max_attempts: random.u32(1..=4),
             retry_delay_ms: [0, 0, 300, 3_000][random.usize(..4)] + random.u64(20..500),
             retry_lost: random.bool(),
@@ -364,6 +372,19 @@ impl JobSpec {
         }
     }
 }
+
+const ROUTINGS: [Routing; 10] = [
+    Routing::RoundRobin,
+    Routing::First,
+    Routing::Last,
+    Routing::Random,
+    Routing::ConsistentHash,
+    Routing::LeastFrequentlyUsed,
+    Routing::LeastRecentlyUsed,
+    Routing::Failover,
+    Routing::BusyOver,
+    Routing::LeastLoaded,
+];
 
 fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {
     let job = random.usize(..jobs);

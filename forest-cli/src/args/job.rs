@@ -136,7 +136,7 @@ pub(crate) struct JobFlags {
     pub(crate) max_in_flight: Option<u32>,
     /// How long a run may take.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
-    pub(crate) timeout: Option<u64>,
+    pub(crate) run_timeout: Option<u64>,
     /// What becomes of fires that are late by more than the threshold.
     #[arg(long, value_parser = ["skip", "fire_once", "fire_all"])]
     pub(crate) misfire: Option<String>,

@@ -1,7 +1,7 @@
 //! Plans on which a certain defect shows easily: where it is as bad as it can be for one guard.
 
 use fastrand::Rng;
-use forest_proto::record::Overlap;
+use forest_proto::record::{Overlap, Routing};
 
 use super::{Act, BUSY_MS, CALM_MS, DatabaseTrouble, Fault, Fires, JobSpec, LEADER};
 use crate::network::{Peer, Trouble};
@@ -54,6 +54,7 @@ impl Stage {
                 (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(3), Overlap::Allow, 2_000);
                 // What is tried again and then overwritten is tried again twice: nobody can help that.
                 (spec.max_attempts, spec.retry_lost) = (1, false);
+                (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
             }
             Self::Any
             | Self::Deposed

@@ -111,7 +111,7 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         ("labels", labels(flags.labels)),
         ("priority", flags.priority.map(Value::from)),
         ("max_in_flight", flags.max_in_flight.map(Value::from)),
-        ("timeout_ms", flags.timeout.map(Value::from)),
+        ("timeout_ms", flags.run_timeout.map(Value::from)),
         ("misfire_cap", flags.misfire_cap.map(Value::from)),
         ("retry_if", flags.retry_if.map(Value::from)),
         ("name", flags.name.map(Value::from)),
@@ -259,10 +259,14 @@ mod tests {
     #[test]
     fn a_new_job_must_say_what_it_is() {
         let failure = new_job(JobFlags::default(), &mut console("")).expect_err("says nothing");
-        let expected = "a new job needs --name, --group, --target, --cron or --every (or a document with -f)";
+        let expected = "a new job needs --name, --group, --target, --cron, --every, --rate, --delay, --at, --in or --manual (or a document with -f)";
         assert_eq!((failure.exit, failure.to_string().as_str()), (Exit::Usage, expected));
         let failure = new_job(flags(), &mut console("")).expect_err("has no schedule");
-        assert!(failure.to_string().starts_with("a new job needs --cron or --every"));
+        assert!(
+            failure
+                .to_string()
+                .starts_with("a new job needs --cron, --every, --rate, --delay, --at, --in or --manual")
+        );
     }
 
     #[test]
