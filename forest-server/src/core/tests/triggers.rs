@@ -211,3 +211,18 @@ fn many_jobs_make_up_for_what_they_missed() {
     assert_eq!(world.given().len(), 150 * 5);
     world.audit.assert_kept();
 }
+
+#[test]
+fn a_fire_waits_for_the_end_of_a_plan_that_has_its_id() {
+    let (mut world, mut leader) = with(&triggered(Trigger::FixedDelay { every_ms: 60_000 }));
+    assert_eq!(world.delayed(), [(START + MINUTE, at(MINUTE))]);
+    world.save(&job("a", "0 * * * * *"));
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    assert_eq!(leader.dispatch(&mut world), 0, "the plan is still there");
+    leader.settle(&mut world);
+    assert!(world.delayed().is_empty());
+    leader.dispatch(&mut world);
+    assert!(matches!(world.places(&at(MINUTE))[..], [Key::Snapshot { .. }]));
+    world.audit.assert_kept();
+}
