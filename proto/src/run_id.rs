@@ -1,7 +1,8 @@
 //! Run ids: one for every attempt to execute one fire of one job.
 //!
 //! `{yyyyMMddHHmmssSSS of the fire, UTC}-{job id}-{attempt}`, and for a manual run
-//! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key.
+//! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key. A run of a fixed
+//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed.
 //! So the id of a scheduled run is a pure function of (job, fire time, attempt): whoever computes it
 //! again gets the same key. Ids sort by time, are at most 64 characters long and safe in keys and URLs.
 
@@ -22,6 +23,7 @@ use crate::time::Instant;
 pub const MAX_ATTEMPT: u32 = 999;
 
 const STAMP: usize = 17;
+const PLANNED: &str = "d";
 
 /// The id of a run. See the [module](self) for its form.
 ///
@@ -47,6 +49,12 @@ impl RunId {
     #[must_use]
     pub fn scheduled(job: &JobId, fire_at: Instant, attempt: u32) -> Self {
         Self::build(&stamp(fire_at), job, attempt, "")
+    }
+
+    /// The run of a fixed delay that is planned for `due`.
+    #[must_use]
+    pub fn planned(job: &JobId, due: Instant) -> Self {
+        Self::build(&stamp(due), job, 1, PLANNED)
     }
 
     /// A run that somebody asked for at `requested_at`.
@@ -90,7 +98,13 @@ impl RunId {
     /// Whether somebody asked for this run, rather than the schedule.
     #[must_use]
     pub fn is_manual(&self) -> bool {
-        !self.parts().3.is_empty()
+        self.parts().3.starts_with('m')
+    }
+
+    /// Whether it is one of a fixed delay.
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        self.parts().3 == PLANNED
     }
 
     /// The fire time or the time of the request.
@@ -147,6 +161,7 @@ fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
     let attempt: u32 = attempt.parse().ok().filter(|a| (1..=MAX_ATTEMPT).contains(a))?;
     let canonical = !tail.starts_with('0');
     let marked = mark.is_empty()
+        || mark == PLANNED
         || (mark.len() == 9
             && mark.starts_with('m')
             && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
@@ -198,6 +213,18 @@ mod tests {
         assert!(id.as_str().len() <= 64, "{id}");
         assert_eq!(id.as_str().parse::<RunId>().as_ref(), Ok(&id));
         assert!(id.is_manual());
+    }
+
+    #[test]
+    fn a_planned_run_is_not_the_fire_of_its_instant() {
+        let job = JobId::new("j").expect("valid");
+        let at = Instant::from_ms(1_795_000_000_000);
+        let planned = RunId::planned(&job, at);
+        assert_eq!(planned.as_str(), "20261118110640000-j-1d");
+        assert_eq!(planned.as_str().parse::<RunId>().as_ref(), Ok(&planned));
+        assert!(planned.is_planned() && !planned.is_manual() && planned.with_attempt(2).is_planned());
+        assert!(planned != RunId::scheduled(&job, at, 1) && planned.at() == at);
+        assert!("20261118110640000-j-1dd".parse::<RunId>().is_err());
     }
 
     #[test]

@@ -127,7 +127,6 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     skipped: BTreeMap<JobId, Skip>,
     fired: BTreeMap<JobId, Undecided>,
     last: Option<(i64, JobId)>,
-    blocked: bool,
     puts: Vec<(String, Vec<u8>)>,
     bytes: usize,
     created: Vec<(RunId, Run)>,
@@ -152,7 +151,6 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             skipped: BTreeMap::new(),
             fired: BTreeMap::new(),
             last: None,
-            blocked: false,
             puts: Vec::new(),
             bytes: 0,
             created: Vec::new(),
@@ -161,28 +159,13 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn run(&mut self) {
-        while !self.is_cut()
+        while !self.is_full()
             && let Some((at, id, missed)) = self.next_candidate()
         {
-            if self.is_blocked(&id) {
-                break;
-            }
             self.last = Some((at, id.clone()));
             let Some(job) = self.jobs.get(&id) else { continue };
             self.candidate(at, id, missed, job);
         }
-    }
-
-    /// Whether something due is left for the next batch.
-    fn is_cut(&self) -> bool {
-        self.blocked || self.is_full()
-    }
-
-    /// What a job had planned as long as its trigger was a fixed delay is void, but may have the id of one of its
-    /// fires: they wait until it is gone.
-    fn is_blocked(&mut self, job: &JobId) -> bool {
-        self.blocked = self.view.runs.has_planned(job);
-        self.blocked
     }
 
     fn is_full(&self) -> bool {
@@ -260,7 +243,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let mut position = None;
         for (id, job) in self.jobs.jobs_from(&sweep.job) {
             let due = job.next_ms().is_some_and(|at| at <= until);
-            if self.is_cut() || (due && self.is_blocked(id)) {
+            if self.is_full() {
                 break;
             }
             let done = if due { self.sweep_job(id, job, until) } else { until };
@@ -270,7 +253,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             }
         }
         let (term, decided) = (self.composer.term.number(), self.jobs.decided()?);
-        if !self.is_cut() {
+        if !self.is_full() {
             let fire_at = Instant::from_ms(until + 1);
             return Some(Cursor { fire_at, job: String::new(), term, sweep: None });
         }
@@ -406,7 +389,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn finish(mut self, segment: Segment) -> Option<Batch> {
-        let cut = self.is_cut();
+        let cut = self.is_full();
         let (at, id) = self.reach(cut)?;
         for (skipped, skip) in std::mem::take(&mut self.skipped) {
             let until = if skipped <= id { at } else { at - 1 };

@@ -115,11 +115,6 @@ impl Runs {
         self.active.contains_key(job.as_str())
     }
 
-    /// Whether a job has a run that is planned and has not begun.
-    pub(crate) fn has_planned(&self, job: &JobId) -> bool {
-        self.of_job(job).any(|run| self.is_planned(run))
-    }
-
     /// Whether it is the first attempt and not due yet.
     pub(crate) fn is_planned(&self, run: &RunId) -> bool {
         run.attempt() == 1 && self.all.get(run).is_some_and(|run| matches!(run.place, Place::Delayed { .. }))

@@ -169,7 +169,7 @@ impl Situation<'_> {
         let due = Instant::from_ms(due);
         let txn = self.composer.term.txn().modified(self.view.keys.job(id), planned.revision);
         let Some(txn) = self.beside_no_fire(txn, id) else { return Step::Wait };
-        let run = RunId::scheduled(id, due, 1);
+        let run = RunId::planned(id, due);
         let key = self.view.keys.delay(self.view.jobs.segment_of(id), due, &run);
         let delay = Delay {
             run,

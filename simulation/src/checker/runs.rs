@@ -186,7 +186,7 @@ impl Runs {
             }
         };
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
-        (is_fire && !run.is_manual()).then(|| Decision {
+        (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: snapshot.job_id.clone(),
             at_ms: run.at().as_ms(),
             others: snapshot.missed_fires,

@@ -236,7 +236,7 @@ impl Audit {
             }
         };
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
-        (is_fire && !run.is_manual()).then(|| Decision {
+        (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: JobId::new(run.job()).unwrap(),
             at: run.at().as_ms(),
             others: snapshot.missed_fires,
