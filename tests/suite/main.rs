@@ -17,4 +17,5 @@ mod outages;
 mod protocol_model;
 mod stage;
 mod traps;
+mod triggers;
 mod worker;

@@ -1,5 +1,7 @@
 //! When an expression, or a stored job, fires next, and what clocks and calendars do to that.
 
+use std::sync::Arc;
+
 use forest_proto::record::{Calendar, DayRange, DstFold, DstGap};
 use forest_proto::time::Instant;
 use jiff::Timestamp;
@@ -7,7 +9,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::{Admin, AdminError, validate};
-use crate::core::jobs::normalised_cron;
+use crate::core::jobs::cron_text;
+use crate::core::timing::Timing;
 use crate::schedule::{Note, find_zone};
 
 /// An expression whose fires are wanted.
@@ -39,37 +42,44 @@ impl Admin {
         id: &str,
         mut query: FireQuery,
     ) -> Result<(Vec<Fire>, FireQuery), AdminError> {
-        if !id.is_empty() {
-            let mut job = self.job(id).await?.job;
-            if let Ok(cron) = normalised_cron(&job) {
-                job.cron = cron.into_owned();
-            }
-            (query.cron, query.time_zone, query.calendars) = (job.cron, job.time_zone, job.calendars);
-            (query.gap, query.fold, query.anchor) = (job.dst_gap, job.dst_fold, job.effective_after);
-        }
-        if query.time_zone.is_empty() {
-            query.time_zone.clone_from(&self.inner.default_zone);
-        }
         let count = match query.count {
             0 => 5,
             count if count <= 100 => count,
             count => return Err(AdminError::invalid("count", format!("{count} is more than 100"))),
         };
-        validate::check_calendars(&query.calendars)?;
-        let now = self.now();
-        let compiler = self.compiler().await?;
-        let schedule =
-            compiler.compile(&query.cron, &query.time_zone, (query.gap, query.fold), &query.calendars)?;
-        let calendars = compiler.named(&query.calendars)?;
-        let anchor = query.anchor.unwrap_or(now).as_ms();
-        let after = query.after.unwrap_or(now).as_ms().max(query.anchor.map_or(0, |at| at.as_ms()));
-        let fires = std::iter::successors(Some(after), |at| schedule.next_after(*at, anchor)).skip(1);
+        let (now, compiler) = (self.now(), self.compiler().await?);
+        let after = query.after.unwrap_or(now).as_ms();
+        let (timing, planned) = if id.is_empty() {
+            validate::check_calendars(&query.calendars)?;
+            let rules = (query.gap, query.fold);
+            let schedule = compiler.compile(&query.cron, &query.time_zone, rules, &query.calendars)?;
+            let anchor = query.anchor.unwrap_or(now).as_ms();
+            let counts_after = query.anchor.map_or(0, |at| at.as_ms());
+            (Some(Timing::plain(Arc::new(schedule), anchor, counts_after)), None)
+        } else {
+            let stored = self.job(id).await?;
+            let job = stored.job;
+            let timing = compiler.compile_job(&job)?.map(|schedule| Timing::new(Arc::new(schedule), &job));
+            query.cron = cron_text(&job).ok().flatten().unwrap_or_default().into_owned();
+            (query.time_zone, query.calendars) = (job.time_zone, job.calendars);
+            // A fixed delay knows its next fire, and no further ones.
+            (timing, stored.next_fire_ms.filter(|at| *at > after))
+        };
+        if query.time_zone.is_empty() {
+            query.time_zone.clone_from(&self.inner.default_zone);
+        }
         let zone = find_zone(&query.time_zone).unwrap_or(TimeZone::UTC);
+        let fire = |at: i64, note: String| Fire { at: Instant::from_ms(at), local: local(at, &zone), note };
+        let Some(timing) = timing else {
+            return Ok((planned.map(|at| fire(at, String::new())).into_iter().collect(), query));
+        };
+        let calendars = compiler.named(&query.calendars)?;
+        let fires = std::iter::successors(Some(after), |at| timing.next_after(*at)).skip(1);
         let fires = fires.take(count as usize).scan(after, |before, at| {
-            let notes = schedule.notes(*before, at, anchor);
-            let notes: Vec<_> = notes.iter().map(|note| words(note, &calendars)).collect();
+            let notes: Vec<_> =
+                timing.notes(*before, at).iter().map(|note| words(note, &calendars)).collect();
             *before = at;
-            Some(Fire { at: Instant::from_ms(at), local: local(at, &zone), note: notes.join("; ") })
+            Some(fire(at, notes.join("; ")))
         });
         Ok((fires.collect(), query))
     }

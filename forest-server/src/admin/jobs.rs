@@ -16,6 +16,7 @@ use super::calendars::Compiler;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
+use crate::core::view::View;
 
 /// Jobs looked at in one go when a list is filtered.
 const SCAN: usize = 5_000;
@@ -37,11 +38,11 @@ pub(crate) struct JobFilter {
     pub(crate) enabled: Option<bool>,
 }
 
-fn stored(planned: &PlannedJob) -> Option<StoredJob> {
+fn stored(view: &View, id: &JobId, planned: &PlannedJob) -> Option<StoredJob> {
     Some(StoredJob {
         job: planned.job()?,
         revision: planned.revision,
-        next_fire_ms: planned.next_ms(),
+        next_fire_ms: view.next_of(id),
         problem: planned.problem().map(str::to_owned),
     })
 }
@@ -107,7 +108,11 @@ impl Admin {
 
     pub(crate) async fn job(&self, id: &str) -> Result<StoredJob, AdminError> {
         let job = JobId::new(id).ok();
-        let found = self.read(move |now| now.view.jobs.get(&job?).and_then(stored)).await?;
+        let found = self.read(move |now| {
+            let id = job?;
+            now.view.jobs.get(&id).and_then(|planned| stored(now.view, &id, planned))
+        });
+        let found = found.await?;
         found.ok_or_else(|| AdminError::not_found("job", id))
     }
 
@@ -129,8 +134,9 @@ impl Admin {
                     let batch = now.view.jobs.page(from.as_ref(), SCAN);
                     let last = batch.last().filter(|_| batch.len() == SCAN).map(|(id, _)| (*id).clone());
                     let passing = batch.into_iter().filter(|(_, job)| filter.may_pass(job));
-                    let jobs =
-                        passing.filter_map(|(_, job)| stored(job)).filter(|job| filter.passes(&job.job));
+                    let jobs = passing
+                        .filter_map(|(id, job)| stored(now.view, id, job))
+                        .filter(|job| filter.passes(&job.job));
                     (jobs.take(wanted).collect::<Vec<_>>(), last)
                 })
                 .await?;

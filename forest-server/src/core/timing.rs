@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use forest_proto::record::Job;
 
-use crate::schedule::Schedule;
+use crate::schedule::{Note, Schedule};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Timing {
@@ -37,6 +37,17 @@ impl Timing {
             schedule,
             delay_ms,
         }
+    }
+
+    /// An expression alone: its intervals are counted from `anchor_ms`, and its fires after `after_ms` count.
+    pub(crate) fn plain(schedule: Arc<Schedule>, anchor_ms: i64, after_ms: i64) -> Self {
+        Self { schedule, anchor_ms, after_ms, until_ms: i64::MAX, delay_ms: 0 }
+    }
+
+    /// What clocks and calendars did between one fire, or any instant, and the next one.
+    pub(crate) fn notes(&self, before_ms: i64, at_ms: i64) -> Vec<Note> {
+        let before_ms = before_ms.saturating_sub(self.delay_ms).max(self.after_ms);
+        self.schedule.notes(before_ms, at_ms - self.delay_ms, self.anchor_ms)
     }
 
     /// The first fire strictly after an instant; `None`: never again.

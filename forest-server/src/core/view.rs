@@ -118,6 +118,13 @@ impl View {
         self.listed
     }
 
+    /// When a job fires next: by the clock, or as planned after its last run.
+    pub(crate) fn next_of(&self, id: &JobId) -> Option<i64> {
+        let planned = self.runs.of_job(id).filter(|run| self.runs.is_planned(run));
+        let by_clock = self.jobs.get(id)?.next_ms();
+        by_clock.or_else(|| planned.map(|run| run.at().as_ms()).min())
+    }
+
     /// Whether the watch has dropped that a run came to this key at `revision`, or before.
     pub(crate) fn lacks_run(&self, key: &str, revision: i64) -> bool {
         let run = match self.keys.parse(key) {
