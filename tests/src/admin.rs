@@ -212,6 +212,19 @@ impl Admin {
         self.read(async |mut c| c.next_fires(request.clone()).await).await
     }
 
+    /// What became of a fire.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn explain(
+        &self,
+        job: &str,
+        at: forest_proto::time::Instant,
+    ) -> Answer<forest_proto::admin::v1::ExplainFireResponse> {
+        let request = forest_proto::admin::v1::ExplainFireRequest { id: job.into(), at: at.as_ms() };
+        self.read(async |mut c| c.explain_fire(request.clone()).await).await
+    }
+
     /// A run, live or finished.
     ///
     /// # Errors

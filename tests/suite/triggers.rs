@@ -110,3 +110,30 @@ async fn a_fixed_delay_goes_on_when_the_leader_dies() {
     stage.cluster.admin().disable(&job).await.expect("paused");
     stage.quiet(SOON).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_a_fire_is_explained() {
+    let Some(stage) = Stage::set(Cluster::builder()).await else { return };
+    let _worker = stage.worker("w", &[]).await;
+    let admin = stage.cluster.admin();
+    let rules = json!({"cron": "* * * * * *", "overlap": "forbid"});
+    let job = stage.job(sleeping(60_000, rules)).await;
+    let skipped = async || {
+        let rows = stage.rows(&job).await;
+        rows.iter().find(|row| row.outcome.as_deref() == Some("overlap_skipped"))?.scheduled_at
+    };
+    let skipped = eventually("a fire is skipped", SOON, skipped).await;
+    let said = admin.explain(&job, skipped).await.expect("an answer");
+    assert_eq!(said.outcome, "overlap_skipped");
+    assert!(said.reason.contains("still alive") && said.run.is_some(), "{said:?}");
+    assert_eq!((said.before, said.after), (skipped.as_ms() - 1000, skipped.as_ms() + 1000));
+
+    let outcome = async |ms: i64| admin.explain(&job, Instant::from_ms(ms)).await.expect("an answer").outcome;
+    let now_ms = now().as_ms();
+    assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "planned");
+    assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_001).await, "not_a_fire");
+    assert_eq!(outcome(now_ms - 86_400_000).await, "schedule_changed");
+    admin.disable(&job).await.expect("paused");
+    assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "disabled");
+    assert!(admin.explain("99", skipped).await.is_err());
+}

@@ -40,6 +40,14 @@ pub(crate) enum JobCommand {
     Run(RunJob),
     /// Shows when a job fires, or when an expression would.
     Next(NextFires),
+    /// Says what became of one fire of a job, and why.
+    Explain {
+        /// Its id or its exact name.
+        job: String,
+        /// The fire time: 2027-10-01T08:00:00+08:00.
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        at: String,
+    },
 }
 
 const EDIT_WHOLE: &str = "\

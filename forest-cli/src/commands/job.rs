@@ -1,6 +1,7 @@
 //! `job`: stored jobs.
 
 mod document;
+mod explain;
 mod find;
 mod next;
 mod show;
@@ -35,6 +36,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
         JobCommand::Delete(args) => delete(context, args).await,
         JobCommand::Run(args) => start::run(context, args).await,
         JobCommand::Next(args) => next::run(context, args).await,
+        JobCommand::Explain { job, at } => explain::run(context, &job, &at).await,
     }
 }
 

@@ -271,6 +271,18 @@ impl Admin for Service {
         answer(NextFiresResponse { fires, cron: request.cron, time_zone: "Europe/Paris".into() })
     }
 
+    async fn explain_fire(&self, request: Request<ExplainFireRequest>) -> Answer<ExplainFireResponse> {
+        let request = request.into_inner();
+        find(&mut *self.state()?, &request.id)?;
+        answer(ExplainFireResponse {
+            outcome: "overlap_skipped".into(),
+            reason: "an earlier run of the job was still alive".into(),
+            run: Some(Run { id: "r1".into(), ..Run::default() }),
+            before: request.at - HOUR,
+            after: 0,
+        })
+    }
+
     async fn set_calendar(&self, request: Request<SetCalendarRequest>) -> Answer<Calendar> {
         let request = request.into_inner();
         let days = |plus: bool| {

@@ -6,6 +6,7 @@
 mod calendars;
 mod cluster;
 mod error;
+mod explain;
 mod fires;
 mod groups;
 mod jobs;

@@ -254,7 +254,7 @@ fn summarise(id: &RunId, run: &Run) -> RunSummary {
     summary
 }
 
-fn from_history(entry: Entry) -> RunSummary {
+pub(super) fn from_history(entry: Entry) -> RunSummary {
     RunSummary {
         id: entry.id.clone(),
         state: if entry.outcome.is_some() { RunState::Finished } else { RunState::Running },

@@ -148,6 +148,23 @@ impl Service for AdminApi {
         Ok(Response::new(api::NextFiresResponse { fires, cron: query.cron, time_zone: query.time_zone }))
     }
 
+    async fn explain_fire(
+        &self,
+        request: Request<api::ExplainFireRequest>,
+    ) -> Answer<api::ExplainFireResponse> {
+        let request = request.into_inner();
+        let at = forest_proto::time::Instant::from_ms(request.at);
+        let found = self.admin.explain(&request.id, at).await.map_err(error::status)?;
+        let ms = |at: Option<forest_proto::time::Instant>| at.map_or(0, |at| at.as_ms());
+        Ok(Response::new(api::ExplainFireResponse {
+            outcome: found.outcome,
+            reason: found.reason,
+            run: found.run.map(Into::into),
+            before: ms(found.before),
+            after: ms(found.after),
+        }))
+    }
+
     async fn set_calendar(&self, request: Request<api::SetCalendarRequest>) -> Answer<api::Calendar> {
         let request = request.into_inner();
         let (remark, days) = (request.remark.as_deref(), &request.days);
