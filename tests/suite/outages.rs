@@ -111,7 +111,7 @@ async fn a_worker_that_loses_replies_starts_each_run_once_and_records_its_result
         claim.happened(SOON).await;
         eventually("the run starts", SOON, async || stage.played().contains_key(&run)).await;
         // That of this run: the completion of the one before may just be sent again.
-        let mut completion = proxy.lose_reply_to(&format!("{executions}{client}/{run}"));
+        let mut completion = proxy.lose_reply_to(format!("{executions}{client}/{run}"));
         completion.happened(SOON).await;
         assert_eq!(stage.played()[&run].ended, 1, "what was lost was the reply to a completion");
         let row = stage.ended(&run).await;
