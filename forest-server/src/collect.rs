@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use forest_etcd::{Backoff, Outcome, Store, Txn};
+use forest_etcd::{Backoff, Error, Outcome, Store, Txn};
 use forest_proto::record::{Execution, decode};
 use tokio_util::sync::CancellationToken;
 
@@ -139,24 +139,34 @@ impl Collector {
             Txn::new().modified(settled.key.clone(), settled.revision).delete(settled.key.clone())
         };
         let results = self.store.commit_all(saved.iter().map(delete).collect()).await;
-        let (mut gone, mut kept, mut gone_at) = (Vec::new(), Vec::new(), 0);
-        for (settled, result) in saved.into_iter().zip(results) {
-            match result {
-                Ok(Outcome::Applied { revision }) => {
-                    gone_at = gone_at.max(revision);
-                    gone.push(settled.key);
-                }
-                // Gone or changed: it is handed out again as it is then, once the view shows that.
-                Ok(Outcome::Refused { revision, .. }) => {
-                    gone_at = gone_at.max(revision);
-                    gone.push(settled.key);
-                }
-                Ok(Outcome::Unknown { .. }) | Err(_) => kept.push(settled.key),
-            }
-        }
-        self.scheduler.release(gone, Some(gone_at)).await;
-        self.scheduler.release(kept, None).await;
+        let deleted = sort_out(saved, results);
+        self.scheduler.release(deleted.gone, Some(deleted.gone_at)).await;
+        self.scheduler.release(deleted.kept, None).await;
     }
+}
+
+/// What became of the keys of saved results.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Deleted {
+    /// Deleted, or not what was saved any more, as of `gone_at`: handed out again if the view has them then.
+    gone: Vec<String>,
+    gone_at: i64,
+    /// Handed out again at once.
+    kept: Vec<String>,
+}
+
+fn sort_out(saved: Vec<Settled>, results: Vec<Result<Outcome, Error>>) -> Deleted {
+    let mut deleted = Deleted::default();
+    for (settled, result) in saved.into_iter().zip(results) {
+        match result {
+            Ok(Outcome::Applied { revision } | Outcome::Refused { revision, .. }) => {
+                deleted.gone_at = deleted.gone_at.max(revision);
+                deleted.gone.push(settled.key);
+            }
+            Ok(Outcome::Unknown { .. }) | Err(_) => deleted.kept.push(settled.key),
+        }
+    }
+    deleted
 }
 
 fn row(settled: &Settled, mut execution: Execution) -> Row {
@@ -171,5 +181,27 @@ fn row(settled: &Settled, mut execution: Execution) -> Row {
     match settled.late {
         Some(_) => Row::late(execution, settled.created),
         None => Row::new(execution, settled.created),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(key: &str) -> Settled {
+        let run = "20261118110640000-j1-1".parse().expect("valid");
+        Settled { run, key: key.into(), revision: 7, created: 5, value: None, late: None }
+    }
+
+    #[test]
+    fn a_result_that_another_node_deleted_is_not_saved_again_before_the_view_shows_it() {
+        let results = vec![
+            Ok(Outcome::Applied { revision: 20 }),
+            Ok(Outcome::Refused { revision: 25, found: Vec::new() }),
+            Ok(Outcome::Unknown { cause: "lost".into() }),
+        ];
+        let deleted = sort_out(["a", "b", "c"].map(settled).into(), results);
+        let of = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        assert_eq!(deleted, Deleted { gone: of(&["a", "b"]), gone_at: 25, kept: of(&["c"]) });
     }
 }

@@ -108,3 +108,17 @@ fn the_slow_scan_misses_clients_too() {
     leading.drive(&mut view, Now { boot: at(1).boot + SCAN_EVERY, ..at(40) }, true);
     assert!(leading.gone.contains_key(&seat));
 }
+
+#[test]
+fn a_view_that_stays_behind_what_etcd_acknowledged_is_doubted() {
+    let config = config();
+    let (mut leading, mut view, _) = running(&config);
+    leading.drive(&mut view, at(1), true);
+    leading.acknowledged(20, at(2));
+    assert!(!leading.takes_doubts(&view, at(2)), "it may be on its way");
+    assert!(leading.takes_doubts(&view, at(3)), "the watch is silent");
+    view.apply(Change::Progress { revision: 20 }, at(3));
+    assert!(!leading.takes_doubts(&view, at(4)));
+    leading.acknowledged(21, at(9));
+    assert!(!leading.takes_doubts(&view, at(9)), "each time anew");
+}
