@@ -33,6 +33,16 @@ impl RollCall {
         self.listed = Some(roll);
     }
 
+    /// The runs could not be listed.
+    pub(crate) fn failed(&mut self) {
+        self.lacking = true;
+    }
+
+    /// Whether it is not known yet what there is.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.listed.is_none() && !self.lacking
+    }
+
     /// Whether everything must be listed again.
     pub(crate) fn is_lacking(&self) -> bool {
         self.lacking

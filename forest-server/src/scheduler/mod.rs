@@ -249,10 +249,12 @@ impl Scheduler {
         match (answer, &mut self.role) {
             (Answer::Campaigned { lease, result }, _) => self.campaigned(lease, result),
             (Answer::Resigned(result), _) => tracing::info!(?result, "resigned"),
-            (Answer::Rolled { term, result }, Role::Leader(leading)) if leading.leads(term) => match result {
-                Ok(roll) => leading.rolled(roll),
-                Err(error) => tracing::warn!(%error, "could not list the runs: listing everything"),
-            },
+            (Answer::Rolled { term, result }, Role::Leader(leading)) if leading.leads(term) => {
+                if let Err(error) = &result {
+                    tracing::warn!(%error, "could not list the runs: listing everything");
+                }
+                leading.rolled(result.ok());
+            }
             (Answer::Dispatched { term, batch, result }, Role::Leader(leading)) if leading.leads(term) => {
                 let reread = leading.dispatched(&mut self.view, *batch, result, now);
                 if let Some(segment) = reread {

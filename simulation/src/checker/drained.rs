@@ -1,7 +1,7 @@
 //! Some time after the last fault everything that was due is done, and nothing newer is stuck.
 
-use forest_proto::record::{Execution, Snapshot, Status, decode};
-use forest_proto::{Key, Keyspace, RunId};
+use forest_proto::record::{Execution, Job, Snapshot, Status, decode};
+use forest_proto::{JobId, Key, Keyspace, RunId};
 
 use super::fires::Fires;
 use super::{Broken, Promise, Store, seconds};
@@ -31,7 +31,8 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             continue;
         }
         if let Key::Pending { run, .. } = &key
-            && decode::<Snapshot>(&stored.value).is_ok_and(|snapshot| snapshot.waits)
+            && (decode::<Snapshot>(&stored.value).is_ok_and(|snapshot| snapshot.waits)
+                || is_limited(store, keys, run))
             && others_of_job(store, keys, run)
         {
             continue;
@@ -52,6 +53,14 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             broken.note(Promise::Drained, format!("{text} is there for {:.1} s", seconds(age)));
         }
     }
+}
+
+/// Whether only so many runs of a run's job may be on their way at once: more than that may fall due.
+fn is_limited(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
+    let conf = JobId::new(run.job()).map(|job| keys.job(&job));
+    conf.ok()
+        .and_then(|conf| store.get(&conf))
+        .is_some_and(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.max_in_flight.is_some()))
 }
 
 /// Whether other runs of a run's job are there, for which it may have to wait.

@@ -87,3 +87,15 @@ fn what_is_newer_than_the_view_is_waited_for() {
     call.answered(roll);
     assert!(!call.is_over(&view, view.revision()) && !call.is_lacking(), "it may still come");
 }
+
+#[test]
+fn runs_that_cannot_be_listed_need_a_listing_of_everything() {
+    let (world, mut view) = followed(|_| true);
+    let term = view.revision();
+    let mut call = RollCall::default();
+    assert!(call.is_under_way());
+    call.failed();
+    assert!(!call.is_under_way() && call.is_lacking() && !call.is_over(&view, term));
+    world.etcd.listing().into_iter().for_each(|change| view.apply(change, world.now()));
+    assert!(call.is_over(&view, term));
+}

@@ -120,7 +120,8 @@ impl Leading {
     /// Whether the view must be listed again; asked once.
     pub(super) fn takes_doubts(&mut self, view: &View, now: Now) -> bool {
         // A watch that fell silent is noticed only after a while, and until then nobody would dispatch.
-        let kept_waiting = !self.ready && now.boot >= self.since + VIEW_PATIENCE;
+        let behind = view.revision() < self.term.number() || !self.roll.is_under_way();
+        let kept_waiting = !self.ready && behind && now.boot >= self.since + VIEW_PATIENCE;
         let lacking = !self.ready && self.roll.is_lacking();
         self.ahead = self.ahead.filter(|(revision, _)| *revision > view.revision());
         let silent = self.ahead.is_some_and(|(_, since)| now.boot >= since + VIEW_PATIENCE);
@@ -139,8 +140,11 @@ impl Leading {
         }
     }
 
-    pub(super) fn rolled(&mut self, roll: Roll) {
-        self.roll.answered(roll);
+    pub(super) fn rolled(&mut self, roll: Option<Roll>) {
+        match roll {
+            Some(roll) => self.roll.answered(roll),
+            None => self.roll.failed(),
+        }
     }
 
     pub(super) fn leads(&self, term: i64) -> bool {
