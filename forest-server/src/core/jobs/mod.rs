@@ -7,19 +7,21 @@
 //! job's first fire after both the cursor and the instant from which the job counts; for any other job it
 //! holds nothing.
 
-use std::borrow::Cow;
-use std::cmp::Ordering;
+mod planned;
+mod segment;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use forest_proto::record::{Calendar, Cursor, Job, Misfire, Overlap, Sweep, Trigger, decode};
-use forest_proto::time::Instant;
+use forest_proto::record::{Calendar, Cursor, Job, Trigger, decode};
 use forest_proto::{CalendarName, GroupName, JobId, Segment, SegmentCount};
 
+pub(crate) use self::planned::{PlannedJob, cron_text, normalised_cron};
+pub(crate) use self::segment::{Decided, SegmentJobs};
 use super::calendars::Calendars;
 use super::timing::Timing;
-use crate::schedule::{Schedule, ScheduleCache, ScheduleError, normalise_original};
+use crate::schedule::{Schedule, ScheduleCache};
 
 /// No fire planned.
 const NEVER: i64 = i64::MAX;
@@ -37,37 +39,6 @@ pub(crate) struct Jobs {
     calendars: Calendars,
 }
 
-/// How far a segment is decided, and by which write of the cursor that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Decided {
-    pub(crate) fire_ms: i64,
-    pub(crate) job: String,
-    pub(crate) revision: i64,
-    pub(crate) sweep: Option<Sweep>,
-}
-
-impl Decided {
-    /// The instant up to which the fires of a job are decided. Fires at the cursor's own instant are behind it
-    /// for jobs with a larger id.
-    fn until(&self, id: &JobId) -> i64 {
-        let cursor = if id.as_str() > self.job.as_str() { self.fire_ms - 1 } else { self.fire_ms };
-        let swept = self.sweep.as_ref().map_or(cursor, |sweep| match id.as_str().cmp(&sweep.job) {
-            Ordering::Less => sweep.until.as_ms(),
-            Ordering::Equal => sweep.fire_at.as_ms(),
-            Ordering::Greater => cursor,
-        });
-        swept.max(cursor)
-    }
-}
-
-impl Decided {
-    /// The same position, as a document.
-    pub(crate) fn cursor(&self, term: i64) -> Cursor {
-        let fire_at = Instant::from_ms(self.fire_ms);
-        Cursor { fire_at, job: self.job.clone(), term, sweep: self.sweep.clone() }
-    }
-}
-
 /// A job whose calendars changed.
 #[derive(Debug)]
 pub(crate) struct Replanned {
@@ -75,65 +46,6 @@ pub(crate) struct Replanned {
     pub(crate) revision: i64,
     /// Why it cannot be scheduled any more.
     pub(crate) problem: Option<String>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct SegmentJobs {
-    jobs: BTreeMap<JobId, PlannedJob>,
-    plan: BTreeSet<(i64, JobId)>,
-    decided: Option<Decided>,
-    /// Mod revision of the segment's `jobgen`; 0 = no job was ever stored in it.
-    jobgen: i64,
-    /// How often it was put.
-    changes: i64,
-    /// As of this revision something is missing here that etcd has: nothing is decided before a listing.
-    doubted_at: Option<i64>,
-    enabled: usize,
-}
-
-#[derive(Debug)]
-pub(crate) struct PlannedJob {
-    pub(crate) revision: i64,
-    pub(crate) group: GroupName,
-    listing: u32,
-    next_ms: i64,
-    /// `None`: the clock does not fire it.
-    pub(crate) timing: Option<Timing>,
-    /// Milliseconds from the end of one run to the next one.
-    pub(crate) fixed_delay_ms: Option<u64>,
-    pub(crate) enabled: bool,
-    /// Why it cannot be scheduled.
-    problem: Option<Box<str>>,
-    /// Whether the document names calendars.
-    on_calendars: bool,
-    pub(crate) overlap: Overlap,
-    pub(crate) misfire: Misfire,
-    pub(crate) misfire_threshold_ms: Option<u32>,
-    pub(crate) misfire_cap: u32,
-    pub(crate) queue_limit: u32,
-    pub(crate) max_in_flight: Option<u32>,
-    document: Box<[u8]>,
-}
-
-impl PlannedJob {
-    /// The whole job. It was read before it was taken in, so it can be read again.
-    pub(crate) fn job(&self) -> Option<Job> {
-        decode(&self.document).ok()
-    }
-
-    /// About how long a record about it is, without what the record adds.
-    pub(crate) fn bytes(&self) -> usize {
-        self.document.len()
-    }
-
-    /// Why it cannot be scheduled.
-    pub(crate) fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
-    }
-
-    pub(crate) fn next_ms(&self) -> Option<i64> {
-        (self.next_ms != NEVER).then_some(self.next_ms)
-    }
 }
 
 impl Jobs {
@@ -195,12 +107,8 @@ impl Jobs {
 
     /// The soonest fires, at most `limit`.
     pub(crate) fn soonest(&self, limit: usize) -> Vec<(i64, &JobId)> {
-        let mut fires: Vec<_> = self
-            .segments
-            .iter()
-            .flat_map(|s| s.plan.iter().take(limit))
-            .map(|(at, job)| (*at, job))
-            .collect();
+        let mut fires: Vec<_> =
+            self.segments.iter().flat_map(|s| s.fires().take(limit)).map(|(at, job)| (*at, job)).collect();
         fires.sort_unstable();
         fires.truncate(limit);
         fires
@@ -366,27 +274,17 @@ impl Jobs {
     /// `changes` counts how often the generation was put. If the stream told of a later one than the next, the
     /// jobs that came with those between are missing.
     pub(crate) fn set_jobgen(&mut self, segment: Segment, revision: i64, changes: i64, listed: bool) {
-        let known = &mut self.segments[segment.index()];
-        if revision <= known.jobgen {
-            return;
-        }
-        if !listed && known.changes > 0 && changes > known.changes + 1 {
-            known.doubted_at = Some(revision);
-        }
-        (known.jobgen, known.changes) = (revision, changes);
+        self.segments[segment.index()].set_jobgen(revision, changes, listed);
     }
 
     /// etcd had something at this revision that should be here by now, and is not.
     pub(crate) fn doubt(&mut self, segment: Segment, revision: i64) {
-        let known = &mut self.segments[segment.index()].doubted_at;
-        *known = (*known).max(Some(revision));
+        self.segments[segment.index()].doubt(revision);
     }
 
     /// A listing shows everything that etcd had at this revision.
     pub(crate) fn listed(&mut self, revision: i64) {
-        for segment in &mut self.segments {
-            segment.doubted_at = segment.doubted_at.filter(|at| *at > revision);
-        }
+        self.segments.iter_mut().for_each(|segment| segment.listed(revision));
     }
 
     /// Whether anything is known to be missing.
@@ -396,11 +294,7 @@ impl Jobs {
 
     /// The segment's generation was deleted, by somebody else. Comparing it with 0 is right then.
     pub(crate) fn forget_jobgen(&mut self, segment: Segment, revision: i64) {
-        let known = &mut self.segments[segment.index()].jobgen;
-        if *known < revision {
-            *known = 0;
-            self.segments[segment.index()].changes = 0;
-        }
+        self.segments[segment.index()].forget_jobgen(revision);
     }
 
     /// The segment's cursor was deleted, by somebody else, or cannot be read.
@@ -409,174 +303,6 @@ impl Jobs {
     }
 
     pub(crate) fn set_cursor(&mut self, segment: Segment, cursor: &Cursor, revision: i64) {
-        self.segments[segment.index()].set_decided(Decided {
-            fire_ms: cursor.fire_at.as_ms(),
-            job: cursor.job.clone(),
-            revision,
-            sweep: cursor.sweep.clone(),
-        });
+        self.segments[segment.index()].set_decided(Decided::by(cursor, revision));
     }
-}
-
-impl SegmentJobs {
-    pub(crate) fn decided(&self) -> Option<&Decided> {
-        self.decided.as_ref()
-    }
-
-    pub(crate) fn jobgen(&self) -> i64 {
-        self.jobgen
-    }
-
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.doubted_at.is_some()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
-    }
-
-    pub(crate) fn get(&self, job: &JobId) -> Option<&PlannedJob> {
-        self.jobs.get(job)
-    }
-
-    /// The fires in order, from the soonest.
-    pub(crate) fn fires(&self) -> impl Iterator<Item = &(i64, JobId)> {
-        self.plan.iter()
-    }
-
-    /// The jobs from this id on, in the order of their ids.
-    pub(crate) fn jobs_from(&self, id: &str) -> impl Iterator<Item = (&JobId, &PlannedJob)> {
-        self.jobs.range::<str, _>((Included(id), Unbounded))
-    }
-
-    pub(crate) fn next_due(&self) -> Option<i64> {
-        self.plan.first().map(|(at, _)| *at)
-    }
-
-    fn insert(&mut self, id: JobId, mut job: PlannedJob) -> Option<PlannedJob> {
-        let before = self.take(&id);
-        self.enabled += usize::from(job.enabled);
-        if let Some(decided) = &self.decided {
-            job.next_ms = first_fire(&job, &id, decided);
-            self.plan_fire(&job, &id);
-        }
-        self.jobs.insert(id, job);
-        before
-    }
-
-    fn plan_fire(&mut self, job: &PlannedJob, id: &JobId) {
-        if job.next_ms != NEVER {
-            self.plan.insert((job.next_ms, id.clone()));
-        }
-    }
-
-    fn take(&mut self, id: &JobId) -> Option<PlannedJob> {
-        let job = self.jobs.remove(id)?;
-        self.enabled -= usize::from(job.enabled);
-        if job.next_ms != NEVER {
-            self.plan.remove(&(job.next_ms, id.clone()));
-        }
-        Some(job)
-    }
-
-    fn reschedule(&mut self, id: &JobId, timing: Option<Timing>, problem: Option<&str>) {
-        if let Some(mut job) = self.take(id) {
-            (job.timing, job.problem, job.next_ms) = (timing, problem.map(Into::into), NEVER);
-            self.insert(id.clone(), job);
-        }
-    }
-
-    fn remove(&mut self, id: &JobId, revision: i64) -> Option<PlannedJob> {
-        self.jobs.get(id).filter(|job| job.revision < revision)?;
-        self.take(id)
-    }
-
-    /// Moves the cursor, and with it every fire that it passes. Cursors of the past are ignored.
-    pub(crate) fn set_decided(&mut self, decided: Decided) {
-        match &self.decided {
-            Some(known) if known.revision >= decided.revision => {}
-            Some(_) => self.advance(decided),
-            None => {
-                self.decided = Some(decided);
-                self.plan_all();
-            }
-        }
-    }
-
-    fn plan_all(&mut self) {
-        let Some(decided) = &self.decided else { return };
-        let mut plan = Vec::new();
-        for (id, job) in &mut self.jobs {
-            job.next_ms = first_fire(job, id, decided);
-            if job.next_ms != NEVER {
-                plan.push((job.next_ms, id.clone()));
-            }
-        }
-        self.plan = plan.into_iter().collect();
-    }
-
-    /// The cursor is gone: nothing is planned before there is another one.
-    fn forget_decided(&mut self, revision: i64) {
-        if self.decided.as_ref().is_some_and(|decided| decided.revision < revision) {
-            self.decided = None;
-            self.plan.clear();
-            self.jobs.values_mut().for_each(|job| job.next_ms = NEVER);
-        }
-    }
-
-    fn advance(&mut self, decided: Decided) {
-        while let Some((at, id)) = self.plan.first()
-            && (*at, id.as_str()) <= (decided.fire_ms, decided.job.as_str())
-        {
-            let Some((_, id)) = self.plan.pop_first() else { break };
-            if let Some(job) = self.jobs.get_mut(&id) {
-                job.next_ms = first_fire(job, &id, &decided);
-                if job.next_ms != NEVER {
-                    self.plan.insert((job.next_ms, id));
-                }
-            }
-        }
-        let job_of = |decided: &Decided| decided.sweep.as_ref().map(|sweep| sweep.job.clone());
-        let (from, to) = (self.decided.as_ref().and_then(job_of), job_of(&decided));
-        self.decided = Some(decided);
-        to.iter().for_each(|to| self.plan_swept(from.as_deref(), to));
-    }
-
-    /// Plans anew the jobs that a sweep has passed.
-    fn plan_swept(&mut self, from: Option<&str>, to: &str) {
-        let Some(decided) = &self.decided else { return };
-        for (id, job) in self.jobs.range_mut::<str, _>((from.map_or(Unbounded, Included), Included(to))) {
-            if job.next_ms != NEVER && job.next_ms <= decided.until(id) {
-                self.plan.remove(&(job.next_ms, id.clone()));
-                job.next_ms = first_fire(job, id, decided);
-                if job.next_ms != NEVER {
-                    self.plan.insert((job.next_ms, id.clone()));
-                }
-            }
-        }
-    }
-}
-
-/// What the clock fires, as text of our dialect; `None`: a single fire, or nothing.
-pub(crate) fn cron_text(job: &Job) -> Result<Option<Cow<'_, str>>, ScheduleError> {
-    match job.trigger {
-        Trigger::Cron => normalised_cron(job).map(Some),
-        Trigger::FixedRate { every_ms } => Ok(Some(format!("@every {every_ms}ms").into())),
-        Trigger::Once { .. } | Trigger::FixedDelay { .. } | Trigger::Manual => Ok(None),
-    }
-}
-
-/// A job's cron text in our dialect. A document without our creation time was written by the original, whose
-/// dialect differs: there, five fields begin with the seconds.
-pub(crate) fn normalised_cron(job: &Job) -> Result<Cow<'_, str>, ScheduleError> {
-    match job.created_at {
-        Some(_) => Ok(Cow::Borrowed(&job.cron)),
-        None => normalise_original(&job.cron).map(Cow::Owned),
-    }
-}
-
-/// The first fire of a job that is not decided.
-fn first_fire(job: &PlannedJob, id: &JobId, decided: &Decided) -> i64 {
-    let Some(timing) = job.timing.as_ref().filter(|_| job.enabled) else { return NEVER };
-    timing.next_after(decided.until(id)).unwrap_or(NEVER)
 }

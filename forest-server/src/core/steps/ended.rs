@@ -1,0 +1,89 @@
+//! What follows the end of a run, or of its client: the settled record, and the next attempt.
+
+use forest_etcd::Txn;
+use forest_proto::record::{Execution, Outcome, encode};
+use forest_proto::{ClientId, RunId};
+
+use super::{Situation, Step, document, read_once};
+use crate::core::runs::Run;
+
+impl Situation<'_> {
+    /// A run whose client is certain to have stopped is lost.
+    pub(super) fn of_running(&self, id: &RunId, run: &Run, client: &ClientId) -> Step {
+        let seat = (run.group.clone(), client.clone());
+        if self.view.clients.get(&seat).is_some()
+            || self.gone.get(&seat).is_none_or(|stopped| *stopped > self.boot)
+        {
+            return Step::Nothing;
+        }
+        let key = self.view.keys.execution(&run.group, Some(client), id);
+        let Some(execution) = document::<Execution>(run) else { return read_once(run, key) };
+        let txn =
+            self.composer.term.txn().created(key.clone(), run.created).modified(key.clone(), run.revision);
+        let txn = txn.absent(self.view.keys.client(&run.group, client));
+        self.settle(txn, key, execution, Some(client), Some(Outcome::Lost)).into()
+    }
+
+    /// A failure that its client could not settle: another attempt, or not.
+    pub(super) fn of_ended(&self, id: &RunId, run: &Run, client: Option<&ClientId>) -> Step {
+        let key = self.view.keys.execution(&run.group, client, id);
+        let Some(execution) = document::<Execution>(run) else { return read_once(run, key) };
+        let txn = self.composer.term.txn().modified(key.clone(), run.revision);
+        self.settle(txn, key, execution, client, None).into()
+    }
+
+    /// Puts the settled record and, if one may follow and nobody asked for an end, the next attempt.
+    pub(super) fn settle(
+        &self,
+        txn: Txn,
+        key: String,
+        mut execution: Execution,
+        client: Option<&ClientId>,
+        lost: Option<Outcome>,
+    ) -> Txn {
+        let job = self.job(&execution.snapshot.id).and_then(|(_, job)| job.job());
+        if execution.started_at.is_none()
+            && let Some(job) = &job
+        {
+            // A worker of the original: it knows nothing of attempts, so the job says.
+            execution.snapshot.max_attempts = job.max_attempts;
+            execution.snapshot.on_lost = job.on_lost;
+            execution.snapshot.retry_if = job.retry_if.clone();
+        }
+        if let Some(outcome) = lost {
+            let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
+            let ran = u64::try_from(self.composer.now_ms - started).unwrap_or(0);
+            let why = "its client vanished; whether the handler finished is not known".to_owned();
+            execution.finish(outcome, why, self.composer.now(), ran);
+        }
+        execution.outcome = execution.outcome.or_else(|| Outcome::of(execution.status));
+        let snapshot = &execution.snapshot;
+        let again = execution.outcome.is_some_and(|outcome| {
+            outcome.may_retry(
+                snapshot.id.attempt(),
+                snapshot.max_attempts,
+                snapshot.on_lost,
+                &snapshot.retry_if,
+            )
+        });
+        let cancel = client.map(|client| self.view.keys.cancel(&snapshot.group, client, &snapshot.id));
+        let cancelled = client.is_some_and(|client| {
+            let seat = (snapshot.group.clone(), client.clone());
+            self.view.cancels.get(&(snapshot.id.clone(), seat)).is_some()
+        });
+        let retry = job.filter(|_| again && !cancelled).map(|job| self.composer.retry(&job, snapshot));
+        execution.decided = true;
+        // The next attempt has it.
+        execution.snapshot.checkpoint = None;
+        let txn = txn.put(key, encode(&execution));
+        match (retry, cancel) {
+            (Some((due, delay)), cancel) => {
+                let txn = cancel.into_iter().fold(txn, Txn::absent);
+                let segment = self.view.jobs.segment_of(&delay.job);
+                txn.put(self.view.keys.delay(segment, due, &delay.run), encode(&delay))
+            }
+            (None, Some(cancel)) if cancelled => txn.delete(cancel),
+            (None, _) => txn,
+        }
+    }
+}
