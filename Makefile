@@ -79,6 +79,10 @@ $(TOOLS)/oracle/installed: tests/oracle/requirements.txt
 	$(TOOLS)/oracle/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+.PHONY: openapi
+openapi: ## Write proto/api/openapi.json anew from the code
+	FOREST_WRITE_OPENAPI=1 $(CARGO) test -p forest-server --lib --locked -- --exact http::api::tests::the_stored_document_is_that_of_the_code
+
 .PHONY: fuzz
 fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
 	@echo "== broken schedules"

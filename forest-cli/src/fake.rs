@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
+    Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest, Token, User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -30,6 +30,11 @@ pub(crate) struct State {
     pub(crate) refuse_next: Option<Status>,
     pub(crate) max_page: usize,
     pub(crate) groups: Vec<Group>,
+    pub(crate) users: Vec<User>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) passwords: Vec<String>,
+    /// The last `authorization` header.
+    pub(crate) shown: Option<String>,
     pub(crate) calendars: Vec<Calendar>,
     pub(crate) jobs: Vec<Map<String, Value>>,
     pub(crate) jobs_added: u32,
@@ -58,6 +63,10 @@ impl Fake {
             refuse_next: None,
             max_page: 200,
             groups: Vec::new(),
+            users: Vec::new(),
+            tokens: Vec::new(),
+            passwords: Vec::new(),
+            shown: None,
             calendars: Vec::new(),
             jobs: Vec::new(),
             jobs_added: 0,

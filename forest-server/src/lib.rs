@@ -3,13 +3,16 @@
 //! A library only so that a simulator can run the very same node on a clock, an etcd and a database of its own;
 //! nothing here is promised to other programs.
 
+mod access;
 mod admin;
 mod collect;
 pub mod config;
 mod core;
 pub mod dev;
 mod grpc;
+mod http;
 pub mod node;
+mod port;
 mod schedule;
 mod scheduler;
 pub mod store;

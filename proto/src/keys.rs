@@ -16,6 +16,10 @@
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
+//! | `server/user/{user}` | somebody who may log in |
+//! | `server/token/{token}` | a secret for programs |
+//! | `server/session/{session}` | somebody who is logged in, on a lease |
+//! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
 //! | `client/snapshot/{group}/{client}/{run}` | *published*: given, not yet claimed |
@@ -45,7 +49,7 @@ mod shared;
 
 pub use shared::SharedKey;
 
-use crate::name::{CalendarName, ClientId, GroupName, JobId, NodeId, RequestKey};
+use crate::name::{CalendarName, ClientId, GroupName, JobId, NodeId, RequestKey, SecretId, UserName};
 use crate::run_id::{RunId, parse_stamp, stamp};
 use crate::segment::Segment;
 use crate::time::Instant;
@@ -88,6 +92,10 @@ pub enum Key {
     Delay { segment: Segment, due: Instant, run: RunId },
     Request { segment: Segment, key: RequestKey },
     Answer { segment: Segment, key: RequestKey },
+    User(UserName),
+    Token(SecretId),
+    Session(SecretId),
+    Audit { at: Instant, id: RequestKey },
     Pending { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
     Snapshot { group: GroupName, client: ClientId, run: RunId },
@@ -178,6 +186,31 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn answer(&self, segment: Segment, key: &RequestKey) -> String {
         format!("{}/server/answer/{segment}/{key}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn user(&self, user: &UserName) -> String {
+        format!("{}/server/user/{user}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn token(&self, token: &SecretId) -> String {
+        format!("{}/server/token/{token}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn session(&self, session: &SecretId) -> String {
+        format!("{}/server/session/{session}", self.root)
+    }
+    /// The prefix of all records of changes.
+    #[must_use]
+    pub fn audits(&self) -> String {
+        format!("{}/server/audit/", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn audit(&self, at: Instant, id: &RequestKey) -> String {
+        format!("{}/server/audit/{}.{id}", self.root, stamp(at))
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -278,6 +311,13 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         }
         "request" => Key::Request { segment: segment()?, key: parts.next()?.parse().ok()? },
         "answer" => Key::Answer { segment: segment()?, key: parts.next()?.parse().ok()? },
+        "user" => Key::User(first.parse().ok()?),
+        "token" => Key::Token(first.parse().ok()?),
+        "session" => Key::Session(first.parse().ok()?),
+        "audit" => {
+            let (at, id) = first.split_once('.')?;
+            Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
+        }
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
     })
@@ -306,6 +346,8 @@ mod tests {
         let job = JobId::new(&word[..word.len().min(32)]).expect("valid");
         let calendar = CalendarName::new(word).expect("valid");
         let key = RequestKey::new(word).expect("valid");
+        let (user, secret) = (UserName::new(word).expect("valid"), SecretId::new(word).expect("valid"));
+        let id = key.clone();
         let due = Instant::from_ms(ms);
         let run = RunId::scheduled(&job, due, 1);
         let segment = SegmentCount::DEFAULT.segment_of(&job);
@@ -322,6 +364,10 @@ mod tests {
             (keys.delay(segment, due, &run), Key::Delay { segment, due, run: r() }),
             (keys.request(segment, &key), Key::Request { segment, key: key.clone() }),
             (keys.answer(segment, &key), Key::Answer { segment, key }),
+            (keys.user(&user), Key::User(user)),
+            (keys.token(&secret), Key::Token(secret.clone())),
+            (keys.session(&secret), Key::Session(secret)),
+            (keys.audit(due, &id), Key::Audit { at: due, id }),
             (keys.pending(&group, &run), Key::Pending { group: g(), run: r() }),
             (keys.client(&group, &client), Key::Client { group: g(), client: c() }),
             (keys.snapshot(&group, &client, &run), Key::Snapshot { group: g(), client: c(), run: r() }),

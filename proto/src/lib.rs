@@ -19,7 +19,8 @@ pub mod time;
 
 pub use keys::{Key, Keyspace, SharedKey};
 pub use name::{
-    CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, SharedName, TargetName,
+    CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, SecretId, SharedName,
+    TargetName, UserName,
 };
 pub use run_id::RunId;
 pub use segment::{Segment, SegmentCount};
@@ -31,5 +32,8 @@ pub mod admin {
     /// Version 1, package `forest.admin.v1`.
     pub mod v1 {
         tonic::include_proto!("forest.admin.v1");
+
+        /// The description of the service, for gRPC reflection.
+        pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("admin");
     }
 }

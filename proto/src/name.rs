@@ -21,8 +21,8 @@ pub struct NameError {
 }
 
 impl NameError {
-    /// What was being named: `group`, `target`, `client`, `node`, `job id`, `calendar`, `shared name` or
-    /// `idempotency key`.
+    /// What was being named: `group`, `target`, `client`, `node`, `job id`, `calendar`, `user`, `token id`,
+    /// `shared name` or `idempotency key`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.kind
@@ -61,6 +61,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
+        #[cfg_attr(feature = "rest", derive(utoipa::ToSchema), schema(value_type = String))]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -154,6 +155,14 @@ name!(
 name!(
     /// A set of days that jobs name. At most 63 characters.
     CalendarName, "calendar", 63
+);
+name!(
+    /// How somebody logs in. At most 63 characters.
+    UserName, "user", 63
+);
+name!(
+    /// The public half of a token, or of a session: what it is called in lists. At most 63 characters.
+    SecretId, "token id", 63
 );
 name!(
     /// What makes two submissions of one request the same request. At most 63 characters.

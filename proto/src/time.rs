@@ -6,6 +6,12 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+/// Writes the milliseconds of a message as an instant, and 0 as `null`.
+#[cfg(feature = "rest")]
+pub(crate) fn or_null<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    (*ms != 0).then(|| Instant::from_ms(*ms)).serialize(serializer)
+}
+
 /// An instant in whole milliseconds since 1970-01-01T00:00:00Z. In JSON: RFC 3339 text in UTC.
 ///
 /// ```
@@ -15,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// assert_eq!("2026-11-18T12:06:40.123+01:00".parse::<Instant>().unwrap(), at);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema), schema(value_type = String, format = DateTime))]
 pub struct Instant(i64);
 
 /// The last instant that can be written: the end of the year 9998. Later ones are clamped to it.

@@ -31,7 +31,7 @@ fn assert_blames<T: std::fmt::Debug>(field: &str, what: &str, answer: Answer<T>)
 /// Keys below the root, with their revisions, but for those that nodes write by themselves.
 async fn stored(gateway: &Gateway, root: &str) -> BTreeMap<String, i64> {
     let entries = gateway.list(&format!("{root}/")).await.expect("listed");
-    let own = ["/server/node/", "/server/cursor/", "/server/elect/"];
+    let own = ["/server/node/", "/server/cursor/", "/server/elect/", "/server/audit/"];
     let kept = entries.into_iter().filter(|entry| !own.iter().any(|family| entry.key.contains(family)));
     kept.map(|entry| (entry.key, entry.mod_revision)).collect()
 }

@@ -11,6 +11,7 @@ mod clients;
 mod dev;
 mod garbage;
 mod history;
+mod http;
 mod leader;
 mod load;
 mod outages;

@@ -408,4 +408,98 @@ impl Admin for Service {
         let (runs, waiting) = (vec![run], vec![waiting]);
         answer(ListPendingResponse { runs, waiting, next_page_token: String::new() })
     }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Answer<Identity> {
+        let mut state = self.state()?;
+        let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        state.shown = shown.map(str::to_owned);
+        let who = if shown.is_some() { "token:1f2e" } else { "anonymous" };
+        let grants = Some(Grants { everywhere: "admin".into(), ..Grants::default() });
+        answer(Identity { who: who.into(), grants, login: shown.is_some() })
+    }
+
+    async fn list_users(&self, request: Request<ListUsersRequest>) -> Answer<ListUsersResponse> {
+        let (state, request) = (self.state()?, request.into_inner());
+        let (users, next_page_token) =
+            page(&state.users, request.page_size, &request.page_token, state.max_page);
+        answer(ListUsersResponse { users, next_page_token })
+    }
+
+    async fn add_user(&self, request: Request<AddUserRequest>) -> Answer<User> {
+        let (mut state, request) = (self.state()?, request.into_inner());
+        let user = User { name: request.name, grants: request.grants, disabled: false, created_at: T0 };
+        state.users.push(user.clone());
+        state.passwords.push(request.password);
+        answer(user)
+    }
+
+    async fn edit_user(&self, request: Request<EditUserRequest>) -> Answer<User> {
+        let (mut state, request) = (self.state()?, request.into_inner());
+        state.passwords.extend(request.password);
+        let found = state.users.iter_mut().find(|user| user.name == request.name);
+        let user = found.ok_or_else(|| Status::not_found(format!("no user {:?}", request.name)))?;
+        user.grants = request.grants.or_else(|| user.grants.clone());
+        user.disabled = request.disabled.unwrap_or(user.disabled);
+        answer(user.clone())
+    }
+
+    async fn delete_user(&self, request: Request<DeleteUserRequest>) -> Answer<DeleteUserResponse> {
+        let (mut state, request) = (self.state()?, request.into_inner());
+        state.users.retain(|user| user.name != request.name);
+        answer(DeleteUserResponse {})
+    }
+
+    async fn list_tokens(&self, request: Request<ListTokensRequest>) -> Answer<ListTokensResponse> {
+        let (state, request) = (self.state()?, request.into_inner());
+        let (tokens, next_page_token) =
+            page(&state.tokens, request.page_size, &request.page_token, state.max_page);
+        answer(ListTokensResponse { tokens, next_page_token })
+    }
+
+    async fn add_token(&self, request: Request<AddTokenRequest>) -> Answer<AddTokenResponse> {
+        let (mut state, request) = (self.state()?, request.into_inner());
+        let (created_at, expires_at) =
+            (T0, T0 + if request.lives_ms == 0 { 90 * 24 * HOUR } else { request.lives_ms });
+        let id = format!("1f2e{}", state.tokens.len());
+        let token = Token {
+            id: id.clone(),
+            name: request.name,
+            grants: request.grants,
+            user: "ann".into(),
+            created_at,
+            expires_at,
+        };
+        state.tokens.push(token.clone());
+        answer(AddTokenResponse { token: Some(token), secret: format!("forest_{id}_secret") })
+    }
+
+    async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answer<RevokeTokenResponse> {
+        let (mut state, request) = (self.state()?, request.into_inner());
+        let before = state.tokens.len();
+        state.tokens.retain(|token| token.id != request.id);
+        if state.tokens.len() == before {
+            return Err(Status::not_found(format!("no token {:?}", request.id)));
+        }
+        answer(RevokeTokenResponse {})
+    }
+
+    async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {
+        let (state, request) = (self.state()?, request.into_inner());
+        let record = |n: usize| AuditRecord {
+            id: format!("20261118110640000.{n}"),
+            at: T0,
+            who: "user:ann".into(),
+            from: "10.0.0.9".into(),
+            face: "grpc".into(),
+            action: "job.edit".into(),
+            target: "10".into(),
+            group: "trade".into(),
+            changes: r#"{"cron":{"from":"0 0 2 * * *","to":"0 0 3 * * *"}}"#.into(),
+        };
+        let records: Vec<_> =
+            (0..3).map(record).filter(|r| request.who.is_empty() || r.who == request.who).collect();
+        let (records, next_page_token) =
+            page(&records, request.page_size, &request.page_token, state.max_page);
+        answer(ListAuditResponse { records, next_page_token })
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use forest_proto::record::{ClientRecord, Node};
+use forest_proto::record::{ClientRecord, Node, Role};
 use forest_proto::{ClientId, GroupName};
 
 use super::{Admin, AdminError, Page, PageRequest};
+use crate::access::Scope;
 use crate::core::clients::Client;
 use crate::core::runs::Place;
 use crate::core::view::View;
@@ -52,6 +53,7 @@ pub(crate) struct ClientSummary {
 
 impl Admin {
     pub(crate) async fn cluster(&self) -> Result<ClusterSummary, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
         let now_ms = self.now().as_ms();
         let mut summary = self
             .read(move |now| {
@@ -71,6 +73,7 @@ impl Admin {
     }
 
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeSummary>, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
         self.read(|now| {
             let leader = now.view.leader();
             let summary = |node: &Node| NodeSummary {
@@ -90,7 +93,8 @@ impl Admin {
         page: PageRequest,
     ) -> Result<Page<ClientSummary>, AdminError> {
         let (size, after) = (page.size()?, page.after::<ClientToken>()?);
-        let only = match group {
+        let group = self.listed_group(group)?;
+        let only = match group.as_ref() {
             "" => None,
             name => {
                 Some(GroupName::new(name).map_err(|error| AdminError::invalid("group", error.to_string()))?)

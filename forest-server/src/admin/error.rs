@@ -1,5 +1,6 @@
 //! Why an operation was refused: what a caller can do about it decides the variant.
 
+use crate::access::{Denied, LoginError};
 use crate::scheduler::Unanswered;
 use crate::store::StoreError;
 
@@ -9,8 +10,8 @@ pub(crate) enum AdminError {
     Invalid { field: String, reason: String },
     #[error("no {kind} {name:?}")]
     NotFound { kind: &'static str, name: String },
-    #[error("group {name:?} exists already")]
-    Exists { name: String },
+    #[error("{kind} {name:?} exists already")]
+    Exists { kind: &'static str, name: String },
     #[error("{what} was changed by somebody else meanwhile: read it again and repeat the change")]
     Conflict { what: String },
     #[error("group {name:?} still has {what}: remove them first")]
@@ -19,6 +20,12 @@ pub(crate) enum AdminError {
     CalendarInUse { name: String, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("{0}")]
+    Unauthenticated(String),
+    #[error("too many requests: wait {seconds} s")]
+    TooMany { seconds: u64 },
     #[error("{0}")]
     Unavailable(String),
 }
@@ -37,11 +44,15 @@ impl AdminError {
         match self {
             Self::Invalid { .. } => "INVALID_FIELD",
             Self::NotFound { .. } => "NOT_FOUND",
-            Self::Exists { .. } => "GROUP_EXISTS",
+            Self::Exists { kind: "group", .. } => "GROUP_EXISTS",
+            Self::Exists { .. } => "EXISTS",
             Self::Conflict { .. } => "VERSION_CONFLICT",
             Self::InUse { .. } => "GROUP_IN_USE",
             Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
+            Self::Denied(_) => "DENIED",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::TooMany { .. } => "TOO_MANY_REQUESTS",
             Self::Unavailable(_) => "UNAVAILABLE",
         }
     }
@@ -62,5 +73,15 @@ impl From<forest_etcd::Error> for AdminError {
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<LoginError> for AdminError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Required | LoginError::Wrong => Self::Unauthenticated(error.to_string()),
+            LoginError::TooMany(seconds) => Self::TooMany { seconds },
+            LoginError::Unavailable(cause) => Self::Unavailable(cause),
+        }
     }
 }

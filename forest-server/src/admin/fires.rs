@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use forest_proto::record::{Calendar, DayRange, DstFold, DstGap};
+use forest_proto::record::{Calendar, DayRange, DstFold, DstGap, Role};
 use forest_proto::time::Instant;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::{Admin, AdminError, validate};
+use crate::access::Scope;
 use crate::core::jobs::cron_text;
 use crate::core::timing::Timing;
 use crate::schedule::{Note, find_zone};
@@ -50,6 +51,7 @@ impl Admin {
         let (now, compiler) = (self.now(), self.compiler().await?);
         let after = query.after.unwrap_or(now).as_ms();
         let (timing, planned) = if id.is_empty() {
+            self.require(Role::Viewer, Scope::Somewhere)?;
             validate::check_calendars(&query.calendars)?;
             let rules = (query.gap, query.fold);
             let schedule = compiler.compile(&query.cron, &query.time_zone, rules, &query.calendars)?;

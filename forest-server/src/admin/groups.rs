@@ -1,12 +1,14 @@
 //! Groups: add, read, edit, delete.
 
 use forest_etcd::Txn;
-use forest_proto::record::{Group, encode};
+use forest_proto::record::{Group, Role, encode};
 use forest_proto::{GroupName, Segment};
 
+use super::audit::Deed;
 use super::validate::{limit, short_text};
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest};
+use crate::access::Scope;
 use crate::core::view::View;
 
 /// A group and what is in it.
@@ -34,29 +36,37 @@ impl Admin {
         limit("max_in_flight", max_in_flight)?;
         limit("dispatches_per_second", dispatches_per_second)?;
         let name = GroupName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
+        self.require_in(Role::Admin, &name)?;
         let group =
             Group { name, remark: short_text("remark", remark, 255)?, max_in_flight, dispatches_per_second };
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed =
+            Deed::new("group.add", group.name.as_str(), Some(&group.name)).changing(None, Some(&group));
+        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => Ok(GroupSummary { group, clients: 0, jobs: 0 }),
-            Written::Refused(_) => Err(AdminError::Exists { name: group.name.to_string() }),
+            Written::Refused(_) => Err(AdminError::Exists { kind: "group", name: group.name.to_string() }),
         }
     }
 
     pub(crate) async fn group(&self, name: &str) -> Result<GroupSummary, AdminError> {
         let found = GroupName::new(name).ok();
+        if let Some(group) = &found {
+            self.require_in(Role::Viewer, group)?;
+        }
         let found =
             self.read(move |now| now.view.groups.get(&found?).map(|group| summary(now.view, group))).await?;
         found.ok_or_else(|| AdminError::not_found("group", name))
     }
 
     pub(crate) async fn groups(&self, page: PageRequest) -> Result<Page<GroupSummary>, AdminError> {
-        let (size, after) = (page.size()?, page.after::<GroupName>()?);
+        self.require(Role::Viewer, Scope::Somewhere)?;
+        let (size, after, caller) = (page.size()?, page.after::<GroupName>()?, self.caller.clone());
         let groups = self
             .read(move |now| {
-                let groups = now.view.groups.after(after.as_ref()).take(size + 1);
-                groups.map(|(_, group)| summary(now.view, group)).collect()
+                let groups = now.view.groups.after(after.as_ref());
+                let seen = groups.filter(|(name, _)| caller.sees(name)).take(size + 1);
+                seen.map(|(_, group)| summary(now.view, group)).collect()
             })
             .await?;
         Ok(Page::of(groups, size, |summary: &GroupSummary| summary.group.name.to_string()))
@@ -71,13 +81,14 @@ impl Admin {
     ) -> Result<GroupSummary, AdminError> {
         let missing = || AdminError::not_found("group", name);
         let id = GroupName::new(name).map_err(|_| missing())?;
+        self.require_in(Role::Admin, &id)?;
         let looked = id.clone();
         let found = self.read(move |now| {
             let entry = now.view.groups.entry(&looked)?;
             Some((entry.revision, summary(now.view, &entry.value)))
         });
         let (revision, before) = found.await?.ok_or_else(missing)?;
-        let mut group = before.group;
+        let mut group = before.group.clone();
         if let Some(remark) = remark {
             group.remark = short_text("remark", &remark, 255)?;
         }
@@ -88,7 +99,8 @@ impl Admin {
         limit("dispatches_per_second", group.dispatches_per_second)?;
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
         let txn = Txn::new().modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed = Deed::new("group.edit", name, Some(&id)).changing(Some(&before.group), Some(&group));
+        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => Ok(GroupSummary { group, clients: before.clients, jobs: before.jobs }),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?}") }),
         }
@@ -99,6 +111,7 @@ impl Admin {
     pub(crate) async fn delete_group(&self, name: &str) -> Result<(), AdminError> {
         let missing = || AdminError::not_found("group", name);
         let group = GroupName::new(name).map_err(|_| missing())?;
+        self.require_in(Role::Admin, &group)?;
         let seen = {
             let group = group.clone();
             self.read(move |now| Contents::of(now.view, &group)).await?
@@ -112,7 +125,8 @@ impl Admin {
         for (segment, jobgen) in seen.jobgens {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }
-        match self.commit(txn, |found| matches!(found.first(), Some(None))).await? {
+        let deed = Deed::new("group.delete", name, Some(&group));
+        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?} or a job") }),
         }

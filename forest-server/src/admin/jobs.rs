@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Job, JobStatus, encode};
+use forest_proto::record::{Job, JobStatus, Role, encode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, Segment};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::audit::Deed;
 use super::calendars::Compiler;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
@@ -56,6 +57,7 @@ impl Admin {
         fields.entry("status").or_insert(Value::from(1));
         validate::resolve_delay(&mut fields, now);
         let mut job = validate::job(fields)?;
+        self.require_in(Role::Editor, &job.group)?;
         job.version = 1;
         (job.effective_after, job.created_at, job.updated_at) = (Some(now), Some(now), Some(now));
         let compiler = self.compiler().await?;
@@ -73,7 +75,8 @@ impl Admin {
                 .put(key.clone(), value.clone())
                 .or_get(key);
             let txn = compiler.guard(txn, &job, keys);
-            match self.commit(txn, |found| first_is(found, &value)).await? {
+            let deed = Deed::new("job.add", job.id.as_str(), Some(&job.group)).changing(None, Some(&job));
+            match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
                 Written::Done => return self.job(job.id.as_str()).await,
                 // Six digits a second: where many jobs are added at once, two are alike now and then.
                 Written::Refused(found) if matches!(found.first(), Some(Some(_))) => {
@@ -112,17 +115,19 @@ impl Admin {
             let id = job?;
             now.view.jobs.get(&id).and_then(|planned| stored(now.view, &id, planned))
         });
-        let found = found.await?;
-        found.ok_or_else(|| AdminError::not_found("job", id))
+        let found = found.await?.ok_or_else(|| AdminError::not_found("job", id))?;
+        self.require_in(Role::Viewer, &found.job.group)?;
+        Ok(found)
     }
 
     /// Jobs in the order of their ids. A filter is applied piece by piece, so that it never keeps the
     /// scheduler from its work for long.
     pub(crate) async fn jobs(
         &self,
-        filter: JobFilter,
+        mut filter: JobFilter,
         page: PageRequest,
     ) -> Result<Page<StoredJob>, AdminError> {
+        filter.group = self.listed_group(&filter.group)?.into_owned();
         let size = page.size()?;
         let mut after = page.after::<JobId>()?;
         let mut found = Vec::new();
@@ -159,7 +164,7 @@ impl Admin {
         let patch = validate::fields("patch", patch)?;
         validate::refuse_ours(&patch)?;
         let now = self.trusted_now().await?;
-        self.change(id, version, |job, compiler| {
+        self.change("job.edit", id, version, |job, compiler| {
             let Ok(Value::Object(mut fields)) = serde_json::to_value(job) else {
                 return Err(AdminError::Unavailable("the stored job cannot be written as JSON".into()));
             };
@@ -193,7 +198,8 @@ impl Admin {
     ) -> Result<StoredJob, AdminError> {
         let now = self.trusted_now().await?;
         let reason = validate::short_text("reason", reason, 255)?;
-        self.change(id, 0, |job, compiler| {
+        let action = if enabled { "job.enable" } else { "job.disable" };
+        self.change(action, id, 0, |job, compiler| {
             let mut changed = job.clone();
             changed.status = if enabled { JobStatus::Enabled } else { JobStatus::Disabled };
             changed.pause_reason = if enabled { String::new() } else { reason.clone() };
@@ -214,12 +220,15 @@ impl Admin {
     /// Of a document that the original wrote, the first change keeps the meaning of its cron text.
     async fn change(
         &self,
+        action: &'static str,
         id: &str,
         version: u64,
         change: impl Fn(&Job, &Compiler) -> Result<Job, AdminError>,
     ) -> Result<StoredJob, AdminError> {
         let conflict = || AdminError::Conflict { what: format!("job {id}") };
         let before = self.job(id).await?;
+        let needs = if action == "job.edit" { Role::Editor } else { Role::Operator };
+        self.require_in(needs, &before.job.group)?;
         if version != 0 && version != before.job.version {
             return Err(conflict());
         }
@@ -237,10 +246,12 @@ impl Admin {
         let txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
         let mut txn = compiler.guard(txn, &job, keys);
         if job.group != before.job.group {
+            self.require_in(needs, &job.group)?;
             txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
         }
         let txn = txn.put(key.clone(), value.clone()).or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed = Deed::new(action, id, Some(&before.job.group)).changing(Some(&before.job), Some(&job));
+        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => self.job(id).await,
             Written::Refused(_) => Err(conflict()),
         }
@@ -248,6 +259,7 @@ impl Admin {
 
     pub(crate) async fn delete_job(&self, id: &str, version: u64) -> Result<(), AdminError> {
         let before = self.job(id).await?;
+        self.require_in(Role::Editor, &before.job.group)?;
         let conflict = || AdminError::Conflict { what: format!("job {id}") };
         if version != 0 && version != before.job.version {
             return Err(conflict());
@@ -255,7 +267,8 @@ impl Admin {
         let key = self.inner.keys.job(&before.job.id);
         let txn = self.job_txn(&before.job.id).await?;
         let txn = txn.modified(key.clone(), before.revision).delete(key.clone()).or_get(key);
-        match self.commit(txn, |found| matches!(found.first(), Some(None))).await? {
+        let deed = Deed::new("job.delete", id, Some(&before.job.group)).changing(Some(&before.job), None);
+        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(conflict()),
         }

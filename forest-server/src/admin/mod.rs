@@ -2,7 +2,12 @@
 //!
 //! Any node serves any call. Reads come from the node's own view and from the history; writes go to etcd as
 //! guarded transactions and are answered once the node's own view shows them.
+//!
+//! Each operation asks by itself whether its caller may do it, on the group of what is stored, and each change is
+//! committed together with the record of who made it.
 
+mod access;
+mod audit;
 mod calendars;
 mod cluster;
 mod error;
@@ -10,35 +15,53 @@ mod explain;
 mod fires;
 mod groups;
 mod jobs;
+mod original;
+mod probes;
 mod requests;
 mod runs;
 mod validate;
 mod write;
 
+use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use forest_etcd::{SharedClock, Store};
-use forest_proto::Keyspace;
+use forest_proto::record::Role;
 use forest_proto::time::Instant;
+use forest_proto::{GroupName, Keyspace};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use error::AdminError;
+pub(crate) use explain::Explanation;
 pub(crate) use fires::{Fire, FireQuery};
 pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
+pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
 
+use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;
 use crate::scheduler::{Reading, SchedulerHandle};
 use crate::store::History;
 
-/// What an administrator can do. Cheap to clone.
+/// The administration, for whoever turns out to call. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Administration {
+    inner: Arc<Inner>,
+}
+
+/// What a caller can do. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Admin {
     inner: Arc<Inner>,
+    caller: Caller,
 }
 
 struct Inner {
@@ -49,6 +72,8 @@ struct Inner {
     keys: Keyspace,
     /// The zone of jobs that do not say.
     default_zone: String,
+    /// Changes by caller; `None`: any number.
+    submissions: Option<DefaultKeyedRateLimiter<String>>,
 }
 
 /// A page of at most so many, after an opaque token.
@@ -89,6 +114,8 @@ impl PageRequest {
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     pub(crate) next: String,
+    /// Where the page before begins, for lists that can be read both ways; else empty.
+    pub(crate) previous: String,
 }
 
 impl<T> Page<T> {
@@ -97,11 +124,11 @@ impl<T> Page<T> {
         let more = items.len() > size;
         items.truncate(size);
         let next = items.last().filter(|_| more).map(token).unwrap_or_default();
-        Self { items, next }
+        Self { items, next, previous: String::new() }
     }
 }
 
-impl Admin {
+impl Administration {
     pub(crate) fn new(
         store: Store,
         scheduler: SchedulerHandle,
@@ -109,8 +136,58 @@ impl Admin {
         clock: SharedClock,
         keys: Keyspace,
         default_zone: String,
+        submissions_per_minute: u32,
     ) -> Self {
-        Self { inner: Arc::new(Inner { store, scheduler, history, clock, keys, default_zone }) }
+        let submissions =
+            NonZeroU32::new(submissions_per_minute).map(|count| RateLimiter::keyed(Quota::per_minute(count)));
+        let inner = Inner { store, scheduler, history, clock, keys, default_zone, submissions };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// In the name of a caller.
+    pub(crate) fn acting(&self, caller: Caller) -> Admin {
+        Admin { inner: self.inner.clone(), caller }
+    }
+}
+
+impl Admin {
+    /// Refuses a caller who has not this role there.
+    fn require(&self, role: Role, scope: Scope<'_>) -> Result<(), AdminError> {
+        Ok(self.caller.require(role, scope)?)
+    }
+
+    /// Refuses a caller who has changed too much within a minute. Where nobody has to log in, nobody is told apart.
+    fn within_rate(&self) -> Result<(), AdminError> {
+        let Some(limiter) = &self.inner.submissions else { return Ok(()) };
+        if matches!(self.caller.who, Who::Anonymous | Who::Server) {
+            return Ok(());
+        }
+        limiter.check_key(&self.caller.who.to_string()).map_err(|not_yet| {
+            let wait = not_yet.wait_time_from(DefaultClock::default().now());
+            AdminError::TooMany { seconds: wait.as_secs() + 1 }
+        })
+    }
+
+    fn require_in(&self, role: Role, group: &GroupName) -> Result<(), AdminError> {
+        self.require(role, Scope::Group(group))
+    }
+
+    /// The group of a list: the given one, or all, if the caller sees all. Somebody who sees some groups has to
+    /// say which.
+    fn listed_group<'a>(&self, group: &'a str) -> Result<Cow<'a, str>, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
+        let Some(seen) = self.caller.confined_to() else { return Ok(group.into()) };
+        match (GroupName::new(group), seen.as_slice()) {
+            (Ok(name), _) => {
+                self.require_in(Role::Viewer, &name)?;
+                Ok(group.into())
+            }
+            (Err(_), [only]) if group.is_empty() => Ok(only.to_string().into()),
+            (Err(_), _) => {
+                let seen: Vec<_> = seen.iter().map(GroupName::as_str).collect();
+                Err(AdminError::invalid("group", format!("name one that you may see: {}", seen.join(", "))))
+            }
+        }
     }
 
     fn now(&self) -> Instant {

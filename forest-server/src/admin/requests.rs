@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Answer, Request, RequestKind, decode, encode};
+use forest_proto::record::{Answer, Request, RequestKind, Role, decode, encode};
 use forest_proto::{ClientId, GroupName, JobId, RequestKey, RunId};
 
+use super::audit::Deed;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, validate};
 
@@ -27,7 +28,9 @@ impl Admin {
     ) -> Result<RunId, AdminError> {
         params.as_deref().map_or(Ok(()), validate::check_params)?;
         let before = self.job(id).await?;
-        let client = self.named_client(&before.job.group, client).await?;
+        let group = before.job.group.clone();
+        self.require_in(Role::Operator, &group)?;
+        let client = self.named_client(&group, client).await?;
         let job = before.job.id;
         let named = !key.is_empty();
         let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
@@ -35,7 +38,7 @@ impl Admin {
             .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
         let now = self.now();
         let run = RunId::manual(&job, now, &key);
-        let by = String::new();
+        let by = self.caller.who.to_string();
         let request = Request {
             kind: RequestKind::Run,
             job: job.clone(),
@@ -56,7 +59,8 @@ impl Admin {
         let answer = encode(&Answer { job: job.clone(), run: run.clone() });
         txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
         let txn = txn.or_get(answer_key);
-        let found = match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed = Deed::new("job.run", id, Some(&group)).saying("run", run.as_str());
+        let found = match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => return Ok(run),
             Written::Refused(found) => found,
         };
@@ -87,14 +91,13 @@ impl Admin {
     pub(crate) async fn cancel_run(&self, id: &str) -> Result<(), AdminError> {
         let run: RunId = id.parse().map_err(|_| AdminError::not_found("run", id))?;
         let looked = run.clone();
-        let alive = self.read(move |now| now.view.runs.get(&looked).is_some()).await?;
+        let group = self.read(move |now| now.view.runs.get(&looked).map(|run| run.group.clone())).await?;
         let job = JobId::new(run.job()).map_err(|_| AdminError::not_found("run", id))?;
-        if !alive {
-            return Err(AdminError::not_found("live run", id));
-        }
+        let group = group.ok_or_else(|| AdminError::not_found("live run", id))?;
+        self.require_in(Role::Operator, &group)?;
         let key = RequestKey::new(format!("cancel-{:016x}", fastrand::u64(..)));
         let key = key.map_err(|error| AdminError::Unavailable(error.to_string()))?;
-        let by = String::new();
+        let by = self.caller.who.to_string();
         let request = Request {
             kind: RequestKind::Cancel,
             job: job.clone(),
@@ -107,7 +110,8 @@ impl Admin {
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
         let value = encode(&request);
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
-        match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed = Deed::new("run.cancel", id, Some(&group));
+        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("run {id}") }),
         }

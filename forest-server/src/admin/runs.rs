@@ -1,10 +1,11 @@
 //! Runs: those alive from the view, those ended from the history.
 
-use forest_proto::record::{Delay, Execution, Outcome, Snapshot, decode};
+use forest_proto::record::{Delay, Execution, Outcome, Role, Snapshot, decode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId};
 
 use super::{Admin, AdminError, Page, PageRequest};
+use crate::access::Scope;
 use crate::core::routing::queue::{self, Waiting};
 use crate::core::runs::{Place, Run};
 use crate::core::view::View;
@@ -54,13 +55,26 @@ impl Admin {
         if let Ok(run) = id.parse::<RunId>() {
             let live = self.read(move |now| Some(summarise(&run, now.view.runs.get(&run)?))).await?;
             if let Some(mut summary) = live {
+                self.may_see(&summary)?;
                 self.complete(&mut summary).await?;
                 return Ok(summary);
             }
         }
         match self.inner.history.get(id).await? {
-            Some(entry) => Ok(from_history(entry)),
+            Some(entry) => {
+                let summary = from_history(entry);
+                self.may_see(&summary)?;
+                Ok(summary)
+            }
             None => Err(AdminError::not_found("run", id)),
+        }
+    }
+
+    fn may_see(&self, run: &RunSummary) -> Result<(), AdminError> {
+        // The original took any text for a group: what has no name of ours is seen by those who see all.
+        match GroupName::new(&run.group) {
+            Ok(group) => self.require_in(Role::Viewer, &group),
+            Err(_) => self.require(Role::Viewer, Scope::Everywhere),
         }
     }
 
@@ -83,9 +97,10 @@ impl Admin {
     /// The live runs (on the first page) and a page of ended ones, newest first.
     pub(crate) async fn runs(
         &self,
-        filter: RunFilter,
+        mut filter: RunFilter,
         page: PageRequest,
     ) -> Result<(Vec<RunSummary>, Page<RunSummary>), AdminError> {
+        filter.group = self.listed_group(&filter.group)?.into_owned();
         let size = page.size()?;
         let wanted = history_filter(&filter)?;
         let from = match page.token.as_str() {
@@ -99,11 +114,12 @@ impl Admin {
             _ => Vec::new(),
         };
         if filter.live_only {
-            return Ok((live, Page { items: Vec::new(), next: String::new() }));
+            return Ok((live, Page { items: Vec::new(), next: String::new(), previous: String::new() }));
         }
         let rows = self.inner.history.list(&wanted, size, from.as_ref()).await?;
-        let next = rows.next.map(|token| token.to_string()).unwrap_or_default();
-        Ok((live, Page { items: rows.rows.into_iter().map(from_history).collect(), next }))
+        let text = |token: Option<PageToken>| token.map(|token| token.to_string()).unwrap_or_default();
+        let (next, previous) = (text(rows.next), text(rows.previous));
+        Ok((live, Page { items: rows.rows.into_iter().map(from_history).collect(), next, previous }))
     }
 
     /// Reads the documents of those that are being executed: how far they are is nowhere else. An etcd that does
@@ -153,14 +169,15 @@ impl Admin {
         group: &str,
         page: PageRequest,
     ) -> Result<Page<RunSummary>, AdminError> {
-        let (size, after, group) = (page.size()?, page.after::<RunId>()?, group.to_owned());
+        let (size, after, group) =
+            (page.size()?, page.after::<RunId>()?, self.listed_group(group)?.into_owned());
         let runs = self.read(move |now| list_pending(now.view, &group, after.as_ref(), size + 1)).await?;
         Ok(Page::of(runs, size, |run| run.id.clone()))
     }
 
     /// What waits, and why.
     pub(crate) async fn waiting(&self, group: &str) -> Result<Vec<Waiting>, AdminError> {
-        let group = group.to_owned();
+        let group = self.listed_group(group)?.into_owned();
         self.read(move |now| {
             let groups = now.view.runs.parked_groups().map(|(name, _)| name);
             let wanted = groups.filter(|name| group.is_empty() || name.as_str() == group);
@@ -176,7 +193,7 @@ impl Admin {
         size: u32,
     ) -> Result<Vec<(i64, forest_proto::record::Job)>, AdminError> {
         let size = PageRequest { size, token: String::new() }.size()?;
-        let group = group.to_owned();
+        let group = self.listed_group(group)?.into_owned();
         self.read(move |now| {
             // A group's fires may stand far behind those of others: look through a bounded part of the plan.
             let depth = if group.is_empty() { size } else { 20 * size };

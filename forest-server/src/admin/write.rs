@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use forest_etcd::{KeyValue, Outcome, Txn};
+use forest_etcd::{KeyValue, Outcome};
 
+use super::audit::Audited;
 use super::{Admin, AdminError};
 
 /// How long a caller waits for this node's view to show what it wrote.
@@ -23,9 +24,10 @@ impl Admin {
     /// then tells from what is found whether the first one had been applied.
     pub(super) async fn commit(
         &self,
-        txn: Txn,
+        Audited(txn): Audited,
         is_ours: impl Fn(&[Option<KeyValue>]) -> bool,
     ) -> Result<Written, AdminError> {
+        self.within_rate()?;
         let mut lost = None;
         for _ in 0..TRIES {
             match self.inner.store.commit(txn.clone()).await? {

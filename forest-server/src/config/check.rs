@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forest_proto::{Keyspace, NodeId, SegmentCount};
@@ -9,7 +10,8 @@ use jiff::tz::TimeZone;
 use tracing_subscriber::EnvFilter;
 
 use super::fields::{Problem, Source, Value, Values};
-use super::{Config, LogFormat, is_loopback};
+use super::{Config, LegacyApi, LogFormat, Login, is_loopback};
+use crate::port::TlsFiles;
 use crate::store::DbUrl;
 
 /// Room in a node's id for what makes it unique.
@@ -40,7 +42,18 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
     let etcd = checker.etcd();
     let keyspace = checker.parsed("key_root", Keyspace::new);
     let db_url = checker.db_url();
-    let listen = checker.listen();
+    let login = checker.parsed("login", |text| match text {
+        "off" => Ok(Login::Off),
+        "on" => Ok(Login::On),
+        _ => Err("must be on or off"),
+    });
+    let tls = checker.tls();
+    let listen = checker.listen(login, tls.is_some());
+    let submissions_per_minute = checker.parsed("submissions_per_minute", |text| {
+        text.parse::<u32>().map_err(|_| "must be a whole number; 0 for any number")
+    });
+    let legacy_api = checker.legacy_api();
+    let legacy_ui_dir = checker.folder("legacy_ui_dir");
     let advertise = checker.advertise();
     let node_name = checker.node_name();
     let lease_ttl = checker.duration("lease_ttl", 2 * SECOND, 60 * SECOND);
@@ -66,6 +79,11 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         keyspace: keyspace?,
         db_url,
         listen: listen?,
+        login: login?,
+        tls,
+        submissions_per_minute: submissions_per_minute?,
+        legacy_api: legacy_api?,
+        legacy_ui_dir,
         advertise,
         node_name: node_name?,
         lease_ttl: lease_ttl?,
@@ -140,25 +158,81 @@ impl Checker<'_> {
         })
     }
 
-    fn listen(&mut self) -> Option<SocketAddr> {
-        let allowed = self.parsed("insecure_listen", |text| match text {
+    fn insecure(&mut self) -> Option<bool> {
+        self.parsed("insecure_listen", |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err("must be true or false"),
-        })?;
+        })
+    }
+
+    fn listen(&mut self, login: Option<Login>, tls: bool) -> Option<SocketAddr> {
+        let allowed = self.insecure()?;
         let address = self.parsed("listen", listen_address)?;
-        if !is_loopback(address.ip()) && !allowed {
+        if is_loopback(address.ip()) || allowed {
+            return Some(address);
+        }
+        let danger = match (login?, tls) {
+            (Login::On, true) => return Some(address),
+            (Login::On, false) => {
+                "there is no TLS: whoever listens on the way learns passwords and tokens. Set tls_cert_file and \
+                 tls_key_file"
+            }
+            (Login::Off, _) => {
+                "login is off: whoever reaches it can create and run jobs. Set login = on, with tls_cert_file and \
+                 tls_key_file"
+            }
+        };
+        self.problem(
+            "listen",
+            format!(
+                "{address} can be reached from other machines, and {danger}; or listen on 127.0.0.1:{}; or put it \
+                 behind a firewall or a proxy with a login and add --insecure-listen",
+                address.port()
+            ),
+        );
+        Some(address)
+    }
+
+    fn tls(&mut self) -> Option<TlsFiles> {
+        let path = |checker: &Self, key| checker.text(key).map(PathBuf::from);
+        let (cert, key) = (path(self, "tls_cert_file"), path(self, "tls_key_file"));
+        let client_ca = path(self, "tls_client_ca_file");
+        match (cert, key) {
+            (Some(cert), Some(key)) => return Some(TlsFiles { cert, key, client_ca }),
+            (Some(_), None) => self.problem("tls_cert_file", "needs tls_key_file as well"),
+            (None, Some(_)) => self.problem("tls_key_file", "needs tls_cert_file as well"),
+            (None, None) if client_ca.is_some() => {
+                self.problem("tls_client_ca_file", "needs tls_cert_file and tls_key_file as well");
+            }
+            (None, None) => {}
+        }
+        None
+    }
+
+    fn legacy_api(&mut self) -> Option<LegacyApi> {
+        let api = self.parsed("legacy_api", |text| match text {
+            "off" => Ok(LegacyApi::Off),
+            "same-origin" => Ok(LegacyApi::SameOrigin),
+            "open" => Ok(LegacyApi::Open),
+            _ => Err("must be off, same-origin or open"),
+        })?;
+        let outside = listen_address(self.text("listen")?).is_ok_and(|at| !is_loopback(at.ip()));
+        if api == LegacyApi::Open && outside && !self.insecure()? {
             self.problem(
-                "listen",
-                format!(
-                    "{address} can be reached from other machines, and the API of this version has no login: \
-                     whoever reaches it can create and run jobs. Listen on 127.0.0.1:{}, or put it behind a \
-                     firewall or a proxy with a login and add --insecure-listen",
-                    address.port()
-                ),
+                "legacy_api",
+                "open lets every page that a colleague visits create jobs: keep same-origin, listen on 127.0.0.1, or \
+                 add --insecure-listen",
             );
         }
-        Some(address)
+        Some(api)
+    }
+
+    fn folder(&mut self, key: &str) -> Option<PathBuf> {
+        self.parsed(key, |text| {
+            let path = PathBuf::from(text);
+            if path.join("index.html").is_file() { Ok(path) } else { Err("has no index.html") }
+        })
     }
 
     fn advertise(&mut self) -> Option<String> {

@@ -107,8 +107,53 @@ pub(super) const FIELDS: &[Field] = &[
         "insecure-listen",
         "FOREST_INSECURE_LISTEN",
         Some("false"),
-        "Allow an address that other machines reach, although the API has no login: whoever reaches it can \
-         create and run jobs",
+        "Allow an address that other machines reach although login is off or there is no TLS: whoever reaches \
+         it can create and run jobs, or whoever listens learns passwords and tokens",
+    ),
+    field(
+        "login",
+        "login",
+        "FOREST_LOGIN",
+        Some("off"),
+        "on: callers need a token, a session or a client certificate; off: whoever reaches the port may do \
+         everything",
+    ),
+    field(
+        "tls_cert_file",
+        "tls-cert-file",
+        "FOREST_TLS_CERT_FILE",
+        None,
+        "PEM file of this node's certificate, with its chain; turns TLS on. Read again when it changes",
+    ),
+    field("tls_key_file", "tls-key-file", "FOREST_TLS_KEY_FILE", None, "PEM file of that certificate's key"),
+    field(
+        "tls_client_ca_file",
+        "tls-client-ca-file",
+        "FOREST_TLS_CLIENT_CA_FILE",
+        None,
+        "PEM file of authorities whose client certificates count as a login: as the user of the first DNS name",
+    ),
+    field(
+        "submissions_per_minute",
+        "submissions-per-minute",
+        "FOREST_SUBMISSIONS_PER_MINUTE",
+        Some("1000"),
+        "Changes that one caller who has logged in may ask this node for in a minute; 0: any number",
+    ),
+    field(
+        "legacy_api",
+        "legacy-api",
+        "FOREST_LEGACY_API",
+        Some("same-origin"),
+        "The original's HTTP contract: off; same-origin: not for pages of other sites; open: for every page, which \
+         needs a loopback address or insecure_listen",
+    ),
+    field(
+        "legacy_ui_dir",
+        "legacy-ui-dir",
+        "FOREST_LEGACY_UI_DIR",
+        None,
+        "Folder of the original's console, built with an empty baseURL: served at /duck/",
     ),
     field(
         "advertise",

@@ -18,6 +18,7 @@ mod flags;
 use std::ffi::OsString;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use forest_etcd::EtcdConfig;
 use forest_proto::{Keyspace, SegmentCount};
 use jiff::tz::TimeZone;
 
+pub use crate::access::Login;
+pub use crate::http::LegacyApi;
+pub use crate::port::TlsFiles;
 use crate::store::DbUrl;
 
 /// A checked configuration.
@@ -35,6 +39,12 @@ pub struct Config {
     pub keyspace: Keyspace,
     pub db_url: DbUrl,
     pub listen: SocketAddr,
+    pub login: Login,
+    pub tls: Option<TlsFiles>,
+    /// Changes that one caller may ask for in a minute; 0: any number.
+    pub submissions_per_minute: u32,
+    pub legacy_api: LegacyApi,
+    pub legacy_ui_dir: Option<PathBuf>,
     /// `host:port` at which others reach this node, if it is not [`Self::listen`].
     pub advertise: Option<String>,
     /// What this node's id begins with; at most 48 characters.

@@ -8,12 +8,14 @@
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
 //! * [`compose`]: the documents that both write. [`routing`]: which client gets a run, and which
 //!   run goes first; [`need`]: what a run asks of its client.
+//! * [`access`]: who may administer the cluster.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
 //! Everything in here is a function of the view, of the instants passed in, and of nothing else: two
 //! leaders with the same view compute the same transactions.
 
+pub(crate) mod access;
 pub(crate) mod calendars;
 pub(crate) mod clients;
 pub(crate) mod clock_guard;

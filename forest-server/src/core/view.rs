@@ -15,6 +15,7 @@ use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
 };
 
+use super::access::Access;
 use super::clients::{Client, Clients, Seat};
 use super::entry::Table;
 use super::jobs::{Jobs, Replanned};
@@ -69,6 +70,7 @@ pub(crate) struct View {
     pub(crate) late: Table<(RunId, Seat), ()>,
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
+    pub(crate) access: Access,
     pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
     pub(crate) quarantine: Quarantine,
     pub(crate) touched: Touched,
@@ -92,6 +94,7 @@ impl View {
             requests: Table::default(),
             late: Table::default(),
             cancels: Table::default(),
+            access: Access::default(),
             heartbeats: BTreeMap::new(),
             quarantine: Quarantine::default(),
             touched: Touched::default(),
@@ -254,6 +257,9 @@ impl View {
             }
             Key::Cancel { group, client, run } => {
                 self.cancels.put((run, (group, client)), (), revision, listing);
+            }
+            Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
+                self.access.put(key, &kv.key, &kv.value, revision, listing)?;
             }
             // Read by those whom they concern.
             Key::Meta | Key::Answer { .. } => {}
@@ -436,6 +442,9 @@ impl View {
                 });
                 self.touched.groups.insert(group);
             }
+            Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
+                self.access.remove(&key, text, revision);
+            }
             // Never deleted by us. A leader puts a new cursor, and says that it was missing.
             Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
             Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
@@ -459,6 +468,9 @@ impl View {
         }
         for name in self.jobs.calendars().stale(listing, revision) {
             let key = self.keys.calendar(&name);
+            self.delete(&key, deleted);
+        }
+        for key in self.access.stale(&self.keys, listing, revision) {
             self.delete(&key, deleted);
         }
         for name in self.groups.stale(listing, revision) {

@@ -134,7 +134,7 @@ impl Parts {
         let node = Node::start(config, surroundings, self.stop_node.clone()).await?;
         let mut node = node.context("the node was stopped before it began")?;
         let api = AdminClient::new(node.api());
-        node.serve(port.listener);
+        node.serve(port.listener, None);
         self.node.spawn(async move { ("node", node.run().await) });
         Ok(api)
     }

@@ -1,15 +1,16 @@
 //! Domain types as messages.
 
 use forest_proto::admin::v1 as api;
-use forest_proto::record::{DayRange, Execution, Job, Outcome, Snapshot, encode};
+use forest_proto::record::{DayRange, Execution, Grants, Job, Outcome, Role, Snapshot, encode};
 use forest_proto::time::Instant;
 
+use crate::access::Caller;
 use crate::admin::{
-    AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
-    StoredCalendar, StoredJob,
+    Admin, AdminError, ClientSummary, ClusterSummary, Explanation, Fire, GroupSummary, NodeSummary, RunState,
+    RunSummary, StoredCalendar, StoredJob, TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
-use crate::store::Entry;
+use crate::store::{Audited, Entry};
 
 /// A choice by its name; the empty text is the default.
 pub(super) fn choice<T: Default + serde::de::DeserializeOwned>(
@@ -140,7 +141,7 @@ impl From<Fire> for api::Fire {
     }
 }
 
-pub(super) fn planned_fire((at, job): (i64, Job)) -> api::PlannedFire {
+pub(crate) fn planned_fire((at, job): (i64, Job)) -> api::PlannedFire {
     api::PlannedFire {
         at,
         job_id: job.id.to_string(),
@@ -253,5 +254,94 @@ fn of_entry(e: Entry) -> api::Run {
         missed_fires: unsigned(e.missed_fires),
         result_truncated: e.result_truncated,
         ..api::Run::default()
+    }
+}
+
+impl From<Explanation> for api::ExplainFireResponse {
+    fn from(found: Explanation) -> Self {
+        Self {
+            outcome: found.outcome,
+            reason: found.reason,
+            run: found.run.map(Into::into),
+            before: ms(found.before),
+            after: ms(found.after),
+        }
+    }
+}
+
+impl Admin {
+    /// Who calls, as it is told to them.
+    pub(crate) fn identity(&self, login: bool) -> api::Identity {
+        let Caller { who, grants, .. } = self.caller();
+        api::Identity { who: who.to_string(), grants: granted(grants.clone()), login }
+    }
+}
+
+fn granted(grants: Grants) -> Option<api::Grants> {
+    let groups = grants.groups.into_iter().map(|(group, role)| (group.to_string(), role.to_string()));
+    let everywhere = grants.everywhere.map(|role| role.to_string()).unwrap_or_default();
+    Some(api::Grants { everywhere, groups: groups.collect() })
+}
+
+/// What somebody is to be granted.
+pub(super) fn grants(given: Option<api::Grants>) -> Result<Grants, AdminError> {
+    let given = given.unwrap_or_default();
+    let role = |field: String, text: &str| {
+        text.parse::<Role>().map_err(|error| AdminError::invalid(field, error.to_string()))
+    };
+    let everywhere = match given.everywhere.as_str() {
+        "" => None,
+        text => Some(role("grants.everywhere".into(), text)?),
+    };
+    let groups = given.groups.iter().map(|(group, text)| {
+        let field = format!("grants.groups.{group}");
+        let name = group.parse().map_err(|error: forest_proto::NameError| {
+            AdminError::invalid(field.clone(), error.to_string())
+        })?;
+        Ok((name, role(field, text)?))
+    });
+    Ok(Grants { everywhere, groups: groups.collect::<Result<_, AdminError>>()? })
+}
+
+impl From<UserSummary> for api::User {
+    fn from(UserSummary(user): UserSummary) -> Self {
+        Self {
+            name: user.name.to_string(),
+            grants: granted(user.grants),
+            disabled: user.disabled,
+            created_at: user.created_at.as_ms(),
+        }
+    }
+}
+
+impl From<TokenSummary> for api::Token {
+    fn from(summary: TokenSummary) -> Self {
+        let token = summary.token;
+        Self {
+            id: summary.id.to_string(),
+            name: token.name,
+            grants: granted(token.grants),
+            user: token.user.map(|user| user.to_string()).unwrap_or_default(),
+            created_at: token.created_at.as_ms(),
+            expires_at: ms(token.expires_at),
+        }
+    }
+}
+
+impl From<Audited> for api::AuditRecord {
+    fn from(audited: Audited) -> Self {
+        let audit = audited.audit;
+        let face = serde_json::to_value(audit.face).unwrap_or_default();
+        Self {
+            id: audited.id,
+            at: audit.at.as_ms(),
+            who: audit.who,
+            from: audit.from,
+            face: face.as_str().unwrap_or_default().to_owned(),
+            action: audit.action,
+            target: audit.target,
+            group: audit.group.map(|group| group.to_string()).unwrap_or_default(),
+            changes: serde_json::to_string(&audit.changes).unwrap_or_default(),
+        }
     }
 }

@@ -16,6 +16,9 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::InUse { .. } | AdminError::CalendarInUse { .. } | AdminError::ClockSkew { .. } => {
             Code::FailedPrecondition
         }
+        AdminError::Denied(_) => Code::PermissionDenied,
+        AdminError::Unauthenticated(_) => Code::Unauthenticated,
+        AdminError::TooMany { .. } => Code::ResourceExhausted,
         AdminError::Unavailable(_) => Code::Unavailable,
     };
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, std::collections::HashMap::new());

@@ -3,26 +3,60 @@
 mod convert;
 mod error;
 
+use std::time::Duration;
+
 use forest_proto::admin::v1::admin_server::Admin as Service;
 use forest_proto::admin::v1::{self as api};
+use forest_proto::record::Face;
 use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::admin::{Admin, FireQuery, JobFilter, PageRequest, RunFilter};
+use crate::access::Gate;
+use crate::admin::{Admin, Administration, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch};
+use crate::store::AuditFilter;
 
+use crate::port::Peer;
+
+pub(crate) use convert::planned_fire;
 pub use forest_proto::admin::v1::admin_server::AdminServer;
 
 /// The service to mount.
 pub struct AdminApi {
-    admin: Admin,
+    admin: Administration,
+    gate: Gate,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl AdminApi {
-    pub(crate) fn new(admin: Admin) -> Self {
-        Self { admin }
+    pub(crate) fn new(admin: Administration, gate: Gate) -> Self {
+        Self { admin, gate }
     }
+
+    /// In the name of who calls.
+    async fn acting<T>(&self, request: &Request<T>) -> Result<Admin, Status> {
+        let peer = request.extensions().get::<Peer>();
+        let header = request.metadata().get("authorization").map(|value| value.as_bytes());
+        let shown = Peer::credentials(peer, header);
+        let from = peer.map(Peer::address).unwrap_or_default();
+        let caller = self.gate.identify(shown, &from, Face::Grpc).await;
+        Ok(self.admin.acting(caller.map_err(|refused| error::status(refused.into()))?))
+    }
+}
+
+/// The service with health and reflection, as routes.
+pub(crate) fn router(api: AdminServer<AdminApi>) -> axum::Router {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(api::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let mut routes = tonic::service::Routes::new(api).add_service(health);
+    if let Ok(reflection) = reflection {
+        routes = routes.add_service(reflection);
+    }
+    drop(reporter);
+    routes.prepare().into_axum_router().reset_fallback()
 }
 
 fn page(size: u32, token: String) -> PageRequest {
@@ -36,39 +70,44 @@ fn instant(ms: i64) -> Option<Instant> {
 
 #[tonic::async_trait]
 impl Service for AdminApi {
-    async fn get_cluster(&self, _: Request<api::GetClusterRequest>) -> Answer<api::Cluster> {
-        Ok(Response::new(self.admin.cluster().await.map_err(error::status)?.into()))
+    async fn get_cluster(&self, request: Request<api::GetClusterRequest>) -> Answer<api::Cluster> {
+        let admin = self.acting(&request).await?;
+        Ok(Response::new(admin.cluster().await.map_err(error::status)?.into()))
     }
 
-    async fn list_nodes(&self, _: Request<api::ListNodesRequest>) -> Answer<api::ListNodesResponse> {
-        let nodes = self.admin.nodes().await.map_err(error::status)?;
+    async fn list_nodes(&self, request: Request<api::ListNodesRequest>) -> Answer<api::ListNodesResponse> {
+        let admin = self.acting(&request).await?;
+        let nodes = admin.nodes().await.map_err(error::status)?;
         Ok(Response::new(api::ListNodesResponse { nodes: nodes.into_iter().map(Into::into).collect() }))
     }
 
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let limits = (request.max_in_flight, request.dispatches_per_second);
-        let group =
-            self.admin.add_group(&request.name, &request.remark, limits).await.map_err(error::status)?;
+        let group = admin.add_group(&request.name, &request.remark, limits).await.map_err(error::status)?;
         Ok(Response::new(group.into()))
     }
 
     async fn edit_group(&self, request: Request<api::EditGroupRequest>) -> Answer<api::Group> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let limits = (request.max_in_flight, request.dispatches_per_second);
-        let group = self.admin.edit_group(&request.name, request.remark, limits).await;
+        let group = admin.edit_group(&request.name, request.remark, limits).await;
         Ok(Response::new(group.map_err(error::status)?.into()))
     }
 
     async fn get_group(&self, request: Request<api::GetGroupRequest>) -> Answer<api::Group> {
-        let group = self.admin.group(&request.into_inner().name).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        let group = admin.group(&request.into_inner().name).await.map_err(error::status)?;
         Ok(Response::new(group.into()))
     }
 
     async fn list_groups(&self, request: Request<api::ListGroupsRequest>) -> Answer<api::ListGroupsResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let groups =
-            self.admin.groups(page(request.page_size, request.page_token)).await.map_err(error::status)?;
+            admin.groups(page(request.page_size, request.page_token)).await.map_err(error::status)?;
         let next_page_token = groups.next;
         let groups = groups.items.into_iter().map(Into::into).collect();
         Ok(Response::new(api::ListGroupsResponse { groups, next_page_token }))
@@ -78,60 +117,65 @@ impl Service for AdminApi {
         &self,
         request: Request<api::DeleteGroupRequest>,
     ) -> Answer<api::DeleteGroupResponse> {
-        self.admin.delete_group(&request.into_inner().name).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        admin.delete_group(&request.into_inner().name).await.map_err(error::status)?;
         Ok(Response::new(api::DeleteGroupResponse {}))
     }
 
     async fn add_job(&self, request: Request<api::AddJobRequest>) -> Answer<api::Job> {
-        let job = self.admin.add_job(&request.into_inner().document).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        let job = admin.add_job(&request.into_inner().document).await.map_err(error::status)?;
         Ok(Response::new(job.into()))
     }
 
     async fn get_job(&self, request: Request<api::GetJobRequest>) -> Answer<api::Job> {
-        let job = self.admin.job(&request.into_inner().id).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        let job = admin.job(&request.into_inner().id).await.map_err(error::status)?;
         Ok(Response::new(job.into()))
     }
 
     async fn list_jobs(&self, request: Request<api::ListJobsRequest>) -> Answer<api::ListJobsResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let filter = JobFilter { group: request.group, name: request.name, enabled: request.enabled };
-        let jobs = self
-            .admin
-            .jobs(filter, page(request.page_size, request.page_token))
-            .await
-            .map_err(error::status)?;
+        let jobs =
+            admin.jobs(filter, page(request.page_size, request.page_token)).await.map_err(error::status)?;
         let next_page_token = jobs.next;
         let jobs = jobs.items.into_iter().map(Into::into).collect();
         Ok(Response::new(api::ListJobsResponse { jobs, next_page_token }))
     }
 
     async fn edit_job(&self, request: Request<api::EditJobRequest>) -> Answer<api::Job> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let job =
-            self.admin.edit_job(&request.id, &request.patch, request.version).await.map_err(error::status)?;
+            admin.edit_job(&request.id, &request.patch, request.version).await.map_err(error::status)?;
         Ok(Response::new(job.into()))
     }
 
     async fn set_job_enabled(&self, request: Request<api::SetJobEnabledRequest>) -> Answer<api::Job> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let changed = self.admin.set_enabled(&request.id, request.enabled, &request.reason).await;
+        let changed = admin.set_enabled(&request.id, request.enabled, &request.reason).await;
         Ok(Response::new(changed.map_err(error::status)?.into()))
     }
 
     async fn delete_job(&self, request: Request<api::DeleteJobRequest>) -> Answer<api::DeleteJobResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        self.admin.delete_job(&request.id, request.version).await.map_err(error::status)?;
+        admin.delete_job(&request.id, request.version).await.map_err(error::status)?;
         Ok(Response::new(api::DeleteJobResponse {}))
     }
 
     async fn run_job(&self, request: Request<api::RunJobRequest>) -> Answer<api::RunJobResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let run =
-            self.admin.run_job(&request.id, request.params, &request.idempotency_key, &request.client).await;
+        let run = admin.run_job(&request.id, request.params, &request.idempotency_key, &request.client).await;
         Ok(Response::new(api::RunJobResponse { run_id: run.map_err(error::status)?.to_string() }))
     }
 
     async fn next_fires(&self, request: Request<api::NextFiresRequest>) -> Answer<api::NextFiresResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let query = FireQuery {
             cron: request.cron,
@@ -143,7 +187,7 @@ impl Service for AdminApi {
             count: request.count,
             after: instant(request.after),
         };
-        let (fires, query) = self.admin.next_fires(&request.id, query).await.map_err(error::status)?;
+        let (fires, query) = admin.next_fires(&request.id, query).await.map_err(error::status)?;
         let fires = fires.into_iter().map(Into::into).collect();
         Ok(Response::new(api::NextFiresResponse { fires, cron: query.cron, time_zone: query.time_zone }))
     }
@@ -152,28 +196,24 @@ impl Service for AdminApi {
         &self,
         request: Request<api::ExplainFireRequest>,
     ) -> Answer<api::ExplainFireResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let at = forest_proto::time::Instant::from_ms(request.at);
-        let found = self.admin.explain(&request.id, at).await.map_err(error::status)?;
-        let ms = |at: Option<forest_proto::time::Instant>| at.map_or(0, |at| at.as_ms());
-        Ok(Response::new(api::ExplainFireResponse {
-            outcome: found.outcome,
-            reason: found.reason,
-            run: found.run.map(Into::into),
-            before: ms(found.before),
-            after: ms(found.after),
-        }))
+        let found = admin.explain(&request.id, at).await.map_err(error::status)?;
+        Ok(Response::new(found.into()))
     }
 
     async fn set_calendar(&self, request: Request<api::SetCalendarRequest>) -> Answer<api::Calendar> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let (remark, days) = (request.remark.as_deref(), &request.days);
-        let calendar = self.admin.set_calendar(&request.name, remark, days, request.version).await;
+        let calendar = admin.set_calendar(&request.name, remark, days, request.version).await;
         Ok(Response::new(calendar.map_err(error::status)?.into()))
     }
 
     async fn get_calendar(&self, request: Request<api::GetCalendarRequest>) -> Answer<api::Calendar> {
-        let calendar = self.admin.calendar(&request.into_inner().name).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        let calendar = admin.calendar(&request.into_inner().name).await.map_err(error::status)?;
         Ok(Response::new(calendar.into()))
     }
 
@@ -181,8 +221,9 @@ impl Service for AdminApi {
         &self,
         request: Request<api::ListCalendarsRequest>,
     ) -> Answer<api::ListCalendarsResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let calendars = self.admin.calendars(page(request.page_size, request.page_token)).await;
+        let calendars = admin.calendars(page(request.page_size, request.page_token)).await;
         let calendars = calendars.map_err(error::status)?;
         let next_page_token = calendars.next;
         let calendars = calendars.items.into_iter().map(Into::into).collect();
@@ -193,21 +234,25 @@ impl Service for AdminApi {
         &self,
         request: Request<api::DeleteCalendarRequest>,
     ) -> Answer<api::DeleteCalendarResponse> {
-        self.admin.delete_calendar(&request.into_inner().name).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        admin.delete_calendar(&request.into_inner().name).await.map_err(error::status)?;
         Ok(Response::new(api::DeleteCalendarResponse {}))
     }
 
     async fn get_run(&self, request: Request<api::GetRunRequest>) -> Answer<api::Run> {
-        let run = self.admin.run(&request.into_inner().id).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        let run = admin.run(&request.into_inner().id).await.map_err(error::status)?;
         Ok(Response::new(run.into()))
     }
 
     async fn cancel_run(&self, request: Request<api::CancelRunRequest>) -> Answer<api::CancelRunResponse> {
-        self.admin.cancel_run(&request.into_inner().id).await.map_err(error::status)?;
+        let admin = self.acting(&request).await?;
+        admin.cancel_run(&request.into_inner().id).await.map_err(error::status)?;
         Ok(Response::new(api::CancelRunResponse {}))
     }
 
     async fn list_runs(&self, request: Request<api::ListRunsRequest>) -> Answer<api::ListRunsResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let filter = RunFilter {
             group: request.group,
@@ -217,7 +262,7 @@ impl Service for AdminApi {
             since: instant(request.since),
             live_only: request.live_only,
         };
-        let runs = self.admin.runs(filter, page(request.page_size, request.page_token)).await;
+        let runs = admin.runs(filter, page(request.page_size, request.page_token)).await;
         let (live, ended) = runs.map_err(error::status)?;
         Ok(Response::new(api::ListRunsResponse {
             live: live.into_iter().map(Into::into).collect(),
@@ -227,8 +272,9 @@ impl Service for AdminApi {
     }
 
     async fn list_plan(&self, request: Request<api::ListPlanRequest>) -> Answer<api::ListPlanResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let plan = self.admin.plan(&request.group, request.page_size).await.map_err(error::status)?;
+        let plan = admin.plan(&request.group, request.page_size).await.map_err(error::status)?;
         let fires = plan.into_iter().map(convert::planned_fire).collect();
         Ok(Response::new(api::ListPlanResponse { fires }))
     }
@@ -237,8 +283,9 @@ impl Service for AdminApi {
         &self,
         request: Request<api::ListClientsRequest>,
     ) -> Answer<api::ListClientsResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let clients = self.admin.clients(&request.group, page(request.page_size, request.page_token)).await;
+        let clients = admin.clients(&request.group, page(request.page_size, request.page_token)).await;
         let clients = clients.map_err(error::status)?;
         let next_page_token = clients.next;
         let clients = clients.items.into_iter().map(Into::into).collect();
@@ -249,13 +296,14 @@ impl Service for AdminApi {
         &self,
         request: Request<api::ListPendingRequest>,
     ) -> Answer<api::ListPendingResponse> {
+        let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let waiting = match request.page_token.as_str() {
-            "" => self.admin.waiting(&request.group).await.map_err(error::status)?,
+            "" => admin.waiting(&request.group).await.map_err(error::status)?,
             _ => Vec::new(),
         };
         let waiting = waiting.into_iter().map(Into::into).collect();
-        let runs = self.admin.pending(&request.group, page(request.page_size, request.page_token)).await;
+        let runs = admin.pending(&request.group, page(request.page_size, request.page_token)).await;
         let runs = runs.map_err(error::status)?;
         let next_page_token = runs.next;
         Ok(Response::new(api::ListPendingResponse {
@@ -263,5 +311,93 @@ impl Service for AdminApi {
             next_page_token,
             waiting,
         }))
+    }
+
+    async fn who_am_i(&self, request: Request<api::WhoAmIRequest>) -> Answer<api::Identity> {
+        let admin = self.acting(&request).await?;
+        Ok(Response::new(admin.identity(self.gate.login_is_on())))
+    }
+
+    async fn list_users(&self, request: Request<api::ListUsersRequest>) -> Answer<api::ListUsersResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let users = admin.users(page(request.page_size, request.page_token)).await.map_err(error::status)?;
+        let next_page_token = users.next;
+        let users = users.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListUsersResponse { users, next_page_token }))
+    }
+
+    async fn add_user(&self, request: Request<api::AddUserRequest>) -> Answer<api::User> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let grants = convert::grants(request.grants).map_err(error::status)?;
+        let user = admin.add_user(&request.name, &request.password, grants).await;
+        Ok(Response::new(user.map_err(error::status)?.into()))
+    }
+
+    async fn edit_user(&self, request: Request<api::EditUserRequest>) -> Answer<api::User> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let grants = request.grants.map(|grants| convert::grants(Some(grants))).transpose();
+        let patch = UserPatch {
+            password: request.password,
+            grants: grants.map_err(error::status)?,
+            disabled: request.disabled,
+        };
+        let user = admin.edit_user(&request.name, patch).await.map_err(error::status)?;
+        Ok(Response::new(user.into()))
+    }
+
+    async fn delete_user(&self, request: Request<api::DeleteUserRequest>) -> Answer<api::DeleteUserResponse> {
+        let admin = self.acting(&request).await?;
+        admin.delete_user(&request.into_inner().name).await.map_err(error::status)?;
+        Ok(Response::new(api::DeleteUserResponse {}))
+    }
+
+    async fn list_tokens(&self, request: Request<api::ListTokensRequest>) -> Answer<api::ListTokensResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let tokens =
+            admin.tokens(page(request.page_size, request.page_token)).await.map_err(error::status)?;
+        let next_page_token = tokens.next;
+        let tokens = tokens.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListTokensResponse { tokens, next_page_token }))
+    }
+
+    async fn add_token(&self, request: Request<api::AddTokenRequest>) -> Answer<api::AddTokenResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let grants = convert::grants(request.grants).map_err(error::status)?;
+        let lives = (request.lives_ms != 0)
+            .then(|| Duration::from_millis(u64::try_from(request.lives_ms).unwrap_or(0)));
+        let (token, secret) = admin.add_token(&request.name, grants, lives).await.map_err(error::status)?;
+        Ok(Response::new(api::AddTokenResponse { token: Some(token.into()), secret }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<api::RevokeTokenRequest>,
+    ) -> Answer<api::RevokeTokenResponse> {
+        let admin = self.acting(&request).await?;
+        admin.revoke_token(&request.into_inner().id).await.map_err(error::status)?;
+        Ok(Response::new(api::RevokeTokenResponse {}))
+    }
+
+    async fn list_audit(&self, request: Request<api::ListAuditRequest>) -> Answer<api::ListAuditResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let filter = AuditFilter {
+            who: given(request.who),
+            action: given(request.action),
+            target: given(request.target),
+            group: given(request.group),
+            before: None,
+        };
+        let audits = admin.audits(filter, page(request.page_size, request.page_token)).await;
+        let audits = audits.map_err(error::status)?;
+        let next_page_token = audits.next;
+        let records = audits.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListAuditResponse { records, next_page_token }))
     }
 }

@@ -1,10 +1,10 @@
 //! A node: the composition root. It makes every component, runs each as a named task, and ends them in
 //! the order that costs the cluster least: duties first, then the leadership, the lease last.
 
+mod bootstrap;
 mod heartbeat;
 mod meta;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,13 +14,15 @@ use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
-use crate::admin::Admin;
-use crate::collect::Collector;
+use crate::access::{Caller, Gate};
+use crate::admin::Administration;
+use crate::collect::{AuditCollector, Collector};
 use crate::config::Config;
 use crate::core::compose::Defaults;
 use crate::grpc::{AdminApi, AdminServer};
+use crate::http::Web;
+use crate::port::{self, Tls};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::store::History;
 use heartbeat::Heartbeat;
@@ -37,10 +39,12 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.with_context(|| format!("listen: cannot listen on {}", config.listen))?;
     let address = config.advertised(listener.local_addr()?);
+    // Read now, so that a wrong file is a failed start.
+    let tls = config.tls.clone().map(Tls::new).transpose()?;
     let history = History::connect(&config.db_url, DB_CONNECTIONS)?;
     let surroundings = Surroundings { address, clock: SystemClock::shared(), history };
     let Some(mut node) = Node::start(config, surroundings, shutdown).await? else { return Ok(()) };
-    node.serve(listener);
+    node.serve(listener, tls);
     node.run().await
 }
 
@@ -54,7 +58,7 @@ pub struct Surroundings {
 
 /// A node at work.
 pub struct Node {
-    admin: Admin,
+    web: Web,
     duties: Tasks<(&'static str, anyhow::Result<()>)>,
     lease: Tasks<anyhow::Result<()>>,
     release_lease: CancellationToken,
@@ -105,7 +109,24 @@ impl Node {
         let keys = config.keyspace.clone();
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
         let collector = Collector::new(store.clone(), handle.clone(), history.clone());
-        let admin = Admin::new(store, handle, history.clone(), clock, keys, zone_name);
+        let audits = AuditCollector::new(store.clone(), handle.clone(), history.clone(), keys.clone());
+        let gate = Gate::new(config.login, store.clone(), handle.clone(), keys.clone(), clock.clone());
+        let admin = Administration::new(
+            store,
+            handle,
+            history.clone(),
+            clock,
+            keys,
+            zone_name,
+            config.submissions_per_minute,
+        );
+        let web = Web {
+            admin,
+            gate,
+            tls: config.tls.is_some(),
+            legacy: config.legacy_api,
+            legacy_ui: config.legacy_ui_dir.clone(),
+        };
 
         let release_lease = CancellationToken::new();
         let mut last = Tasks::new();
@@ -124,24 +145,33 @@ impl Node {
         let (token, zone) = (shutdown.clone(), config.time_zone.clone());
         duties.spawn(async move {
             if prepare(&history, &zone, &token).await {
-                collector.run(token).await;
+                tokio::join!(collector.run(token.clone()), audits.run(token));
             }
             history.close().await;
             ("collector", Ok(()))
         });
         let shutdown_grace = config.shutdown_grace;
-        Ok(Self { admin, duties, lease: last, release_lease, shutdown, shutdown_grace })
+        Ok(Self { web, duties, lease: last, release_lease, shutdown, shutdown_grace })
     }
 
-    /// What the API answers with, for whoever has a way to call it.
+    /// What the gRPC API answers with, for whoever has a way to call it.
     pub fn api(&self) -> AdminServer<AdminApi> {
-        AdminServer::new(AdminApi::new(self.admin.clone()))
+        AdminServer::new(AdminApi::new(self.web.admin.clone(), self.web.gate.clone()))
     }
 
-    /// Answers the API's calls from this listener.
-    pub fn serve(&mut self, listener: TcpListener) {
-        let (api, token) = (self.api(), self.shutdown.clone());
-        self.duties.spawn(async move { ("api", serve(listener, api, token).await) });
+    /// Answers calls from this listener.
+    pub(crate) fn serve(&mut self, listener: TcpListener, tls: Option<Tls>) {
+        let router = crate::http::router(self.web.clone()).merge(crate::grpc::router(self.api()));
+        let token = self.shutdown.clone();
+        self.duties.spawn(async move { ("api", port::serve(listener, tls, router, token).await) });
+        if self.web.gate.login_is_on() {
+            let (admin, token) = (self.web.admin.acting(Caller::server()), self.shutdown.clone());
+            self.duties.spawn(async move {
+                bootstrap::offer(admin, &token).await;
+                token.cancelled().await;
+                ("bootstrap", Ok(()))
+            });
+        }
     }
 
     /// Waits for the shutdown, or for a component that ends although it should not: then the node ends too,
@@ -215,17 +245,4 @@ async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &Cancel
             return false;
         }
     }
-}
-
-async fn serve(
-    listener: TcpListener,
-    api: AdminServer<AdminApi>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let local: SocketAddr = listener.local_addr()?;
-    tracing::info!(%local, "the admin API answers");
-    let server = tonic::transport::Server::builder().add_service(api);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    server.serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await?;
-    Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) enum Query {
 #[derive(Clone)]
 pub(crate) struct SchedulerHandle {
     pub(super) queries: mpsc::Sender<Query>,
-    pub(super) progress: watch::Receiver<Progress>,
+    pub(crate) progress: watch::Receiver<Progress>,
 }
 
 /// What waiters wait for.
@@ -61,6 +61,8 @@ pub(crate) struct Progress {
     pub(crate) complete: bool,
     /// Whether this node leads, and something is settled.
     pub(crate) collectable: bool,
+    /// Whether this node leads, and changes are written down that are not in the history yet.
+    pub(crate) audits: bool,
 }
 
 /// The scheduler has ended: the node is shutting down.

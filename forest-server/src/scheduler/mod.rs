@@ -318,8 +318,9 @@ impl Scheduler {
             Role::Leader(leading) => leading.settled.any(&self.view),
             Role::Follower(_) => false,
         };
-        let progress =
-            Progress { revision: self.view.revision(), complete: self.view.is_complete(), collectable };
+        let audits = matches!(self.role, Role::Leader(_)) && self.view.access.audits.len() > 0;
+        let (revision, complete) = (self.view.revision(), self.view.is_complete());
+        let progress = Progress { revision, complete, collectable, audits };
         self.progress.send_if_modified(|known| std::mem::replace(known, progress) != progress || collectable);
     }
 

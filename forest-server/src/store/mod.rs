@@ -1,4 +1,5 @@
-//! The history: what became of every run, in the table `job_execute_snapshot` of MySQL, MariaDB or SQLite.
+//! The history: what became of every run, in the table `job_execute_snapshot` of MySQL, MariaDB or SQLite; and who
+//! changed what, beside it.
 //!
 //! Owns the table, its migrations, and every SQL statement of the server; nothing outside names the database
 //! driver. It is never on the way of a dispatch: a caller that cannot save keeps its rows in etcd and comes
@@ -11,6 +12,7 @@
 //! * Reads end within 5 s, writes within 30 s.
 
 mod archive;
+mod audit;
 mod entry;
 mod mysql;
 mod query;
@@ -26,9 +28,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 pub use archive::{Archive, Archived};
+pub(crate) use audit::{AuditFilter, Audited};
 pub(crate) use entry::Entry;
-#[cfg(test)]
-pub(crate) use query::Count;
 pub(crate) use query::{Filter, Page, PageToken};
 pub(crate) use row::Row;
 pub(crate) use upsert::Saved;
@@ -135,7 +136,7 @@ impl History {
     ) -> Result<Page, StoreError> {
         let page_size = page_size.clamp(1, query::MAX_PAGE);
         let entries = on_database!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await, other => Err(archive::unread()))?;
-        Ok(Page::of(entries, page_size))
+        Ok(Page::of(entries, page_size, from))
     }
 
     /// The whole row of a run.
@@ -144,11 +145,36 @@ impl History {
         Ok(entries.into_iter().next())
     }
 
-    /// How many rows pass the filter, counted up to a bound.
-    #[cfg(test)]
-    pub(crate) async fn count(&self, filter: &Filter) -> Result<Count, StoreError> {
+    /// Saves records of who changed what. On an error save all of them again.
+    pub(crate) async fn save_audits(&self, audits: &[Audited]) -> Result<(), StoreError> {
+        on_database!(self, backend => audit::save(backend, audits).await, other => Ok(()))
+    }
+
+    /// At most so many records of who changed what, newest first.
+    pub(crate) async fn audits(
+        &self,
+        filter: &AuditFilter,
+        limit: usize,
+    ) -> Result<Vec<Audited>, StoreError> {
+        let limit = limit.clamp(1, query::MAX_PAGE + 1);
+        on_database!(self, backend => backend.audits(audit::list(backend, filter, limit)).await, other => Err(archive::unread()))
+    }
+
+    /// How many rows pass the filter, counted up to a million.
+    pub(crate) async fn count(&self, filter: &Filter) -> Result<u64, StoreError> {
         let found = on_database!(self, backend => backend.number(query::count(backend, filter)).await, other => Err(archive::unread()))?;
-        Ok(Count::of(found))
+        Ok(u64::try_from(found).unwrap_or(0))
+    }
+
+    /// A page by its number, from 1 on, newest first, and how many rows there are in all.
+    pub(crate) async fn numbered_page(
+        &self,
+        filter: &Filter,
+        number: u64,
+        size: u64,
+    ) -> Result<(Vec<Entry>, u64), StoreError> {
+        let entries = on_database!(self, backend => backend.entries(query::numbered(backend, filter, number, size)).await, other => Err(archive::unread()))?;
+        Ok((entries, self.count(filter).await?))
     }
 
     /// Whether the database answers.

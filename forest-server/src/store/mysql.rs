@@ -11,6 +11,7 @@ use sqlx::mysql::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 
+use super::audit::{self, Audited};
 use super::entry::Entry;
 use super::statement::{Arg, Dialect, NO_INSTANT, Statement, TABLE, instant_text};
 use super::upsert::{Failure, Writer};
@@ -83,6 +84,11 @@ impl MySql {
     pub(super) async fn entries(&self, statement: Statement<'static>) -> Result<Vec<Entry>, StoreError> {
         let rows = self.read(&statement).await?;
         rows.iter().map(Entry::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
+    }
+
+    pub(super) async fn audits(&self, statement: Statement<'static>) -> Result<Vec<Audited>, StoreError> {
+        let rows = self.read(&statement).await?;
+        rows.iter().map(audit::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
     }
 
     pub(super) async fn number(&self, statement: Statement<'static>) -> Result<i64, StoreError> {

@@ -16,12 +16,12 @@ use super::statement::{Arg, Dialect, Statement, TABLE};
 pub(super) const MAX_PAGE: usize = 200;
 
 /// Nobody counts further.
-#[cfg(test)]
-const MAX_COUNT: i64 = 10_000;
+const MAX_COUNT: i64 = 1_000_000;
 
 /// Which rows. Texts must be equal; an absent one matches all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Filter {
+    pub(crate) id: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) job_id: Option<String>,
     /// The original's `ip`.
@@ -38,6 +38,8 @@ pub(crate) struct Filter {
 pub(crate) struct PageToken {
     created_at: Instant,
     id: String,
+    /// Whether the page holds what is newer than that, rather than older.
+    newer: bool,
 }
 
 /// A text that is no page token.
@@ -47,19 +49,21 @@ pub(crate) struct PageTokenError;
 
 impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.created_at.as_ms(), self.id)
+        let direction = if self.newer { "+" } else { "" };
+        write!(f, "{direction}{}.{}", self.created_at.as_ms(), self.id)
     }
 }
 
 impl FromStr for PageToken {
     type Err = PageTokenError;
     fn from_str(text: &str) -> Result<Self, PageTokenError> {
+        let (newer, text) = text.strip_prefix('+').map_or((false, text), |text| (true, text));
         let (ms, id) = text.split_once('.').ok_or(PageTokenError)?;
         let ms: i64 = ms.parse().map_err(|_| PageTokenError)?;
         if ms < 0 || id.is_empty() || id.chars().count() > 64 {
             return Err(PageTokenError);
         }
-        Ok(Self { created_at: Instant::from_ms(ms), id: id.to_owned() })
+        Ok(Self { created_at: Instant::from_ms(ms), id: id.to_owned(), newer })
     }
 }
 
@@ -67,37 +71,42 @@ impl FromStr for PageToken {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Page {
     pub(crate) rows: Vec<Entry>,
-    /// Where the next page begins; `None` on the last one.
+    /// Where the next page begins, with older rows; `None` on the last one.
     pub(crate) next: Option<PageToken>,
+    /// Where the page before begins, with newer rows; `None` if nothing newer is known.
+    pub(crate) previous: Option<PageToken>,
 }
 
 impl Page {
-    /// From one row more than the page holds, if there is one.
-    pub(super) fn of(mut rows: Vec<Entry>, page_size: usize) -> Self {
+    /// From one row more than the page holds, if there is one, in the order in which they were read.
+    pub(super) fn of(mut rows: Vec<Entry>, page_size: usize, from: Option<&PageToken>) -> Self {
         let more = rows.len() > page_size;
         rows.truncate(page_size);
-        let next = rows.last().filter(|_| more).map(|last| PageToken {
-            created_at: last.created_at.unwrap_or(Instant::from_ms(0)),
-            id: last.id.clone(),
-        });
-        Self { rows, next }
+        let backwards = from.is_some_and(|from| from.newer);
+        if backwards {
+            rows.reverse();
+        }
+        let token = |row: Option<&Entry>, newer| {
+            let row = row?;
+            let created_at = row.created_at.unwrap_or(Instant::from_ms(0));
+            Some(PageToken { created_at, id: row.id.clone(), newer })
+        };
+        let next = token(rows.last(), false).filter(|_| more || backwards);
+        let previous = token(rows.first(), true).filter(|_| if backwards { more } else { from.is_some() });
+        Self { rows, next, previous }
     }
 }
 
-/// How many rows there are.
-#[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) rows: u64,
-    /// Whether there are more, which were not counted.
-    pub(crate) and_more: bool,
-}
-
-#[cfg(test)]
-impl Count {
-    pub(super) fn of(found: i64) -> Self {
-        Self { rows: u64::try_from(found.min(MAX_COUNT)).unwrap_or(0), and_more: found > MAX_COUNT }
-    }
+/// A page by its number, from 1 on, as the original asks for it. Deep pages are slow; the ones people look at are
+/// not deep.
+pub(super) fn numbered<D: Dialect>(_: &D, filter: &Filter, number: u64, size: u64) -> Statement<'static> {
+    let mut statement =
+        Statement { sql: format!("{} {} FROM {TABLE}", D::SELECT, Columns::Short.sql()), args: Vec::new() };
+    push_where(&mut statement, conditions(filter));
+    statement.sql.push_str(" ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?");
+    statement.args.push(Arg::count(size));
+    statement.args.push(Arg::count((number.max(1) - 1).saturating_mul(size)));
+    statement
 }
 
 pub(super) fn list<D: Dialect>(
@@ -109,14 +118,19 @@ pub(super) fn list<D: Dialect>(
     let mut statement =
         Statement { sql: format!("{} {} FROM {TABLE}", D::SELECT, Columns::Short.sql()), args: Vec::new() };
     let mut conditions = conditions(filter);
+    let newer = from.is_some_and(|token| token.newer);
     if let Some(token) = from {
         // The first half is the range in the index, the second what is left of its edge.
-        conditions.push(("created_at <= ?", vec![Arg::instant(token.created_at)]));
-        let edge = vec![Arg::instant(token.created_at), Arg::text(token.id.clone())];
-        conditions.push(("(created_at < ? OR id < ?)", edge));
+        let (range, edge) = match newer {
+            false => ("created_at <= ?", "(created_at < ? OR id < ?)"),
+            true => ("created_at >= ?", "(created_at > ? OR id > ?)"),
+        };
+        conditions.push((range, vec![Arg::instant(token.created_at)]));
+        conditions.push((edge, vec![Arg::instant(token.created_at), Arg::text(token.id.clone())]));
     }
     push_where(&mut statement, conditions);
-    statement.sql.push_str(" ORDER BY created_at DESC, id DESC LIMIT ?");
+    let order = if newer { "created_at, id" } else { "created_at DESC, id DESC" };
+    statement.sql.push_str(&format!(" ORDER BY {order} LIMIT ?"));
     statement.args.push(Arg::count(page_size as u64 + 1));
     statement
 }
@@ -128,13 +142,13 @@ pub(super) fn get<D: Dialect>(_: &D, id: &str) -> Statement<'static> {
     }
 }
 
-#[cfg(test)]
+/// How many rows there are, counted up to a bound.
 pub(super) fn count<D: Dialect>(_: &D, filter: &Filter) -> Statement<'static> {
     let mut statement =
         Statement { sql: format!("{} COUNT(*) FROM (SELECT 1 FROM {TABLE}", D::SELECT), args: Vec::new() };
     push_where(&mut statement, conditions(filter));
     statement.sql.push_str(" LIMIT ?) AS counted");
-    statement.args.push(Arg::Int(MAX_COUNT + 1));
+    statement.args.push(Arg::Int(MAX_COUNT));
     statement
 }
 
@@ -152,6 +166,7 @@ fn conditions(filter: &Filter) -> Vec<Condition> {
         _ => ("status = ?", vec![Arg::Int(status.code())]),
     });
     [
+        text(&filter.id).map(|args| ("id = ?", args)),
         text(&filter.group).map(|args| ("`group` = ?", args)),
         text(&filter.job_id).map(|args| ("job_id = ?", args)),
         text(&filter.client).map(|args| ("ip = ?", args)),
@@ -200,7 +215,7 @@ mod tests {
                 status: Some(Status::Error),
                 ..Filter::default()
             };
-            let token = PageToken { created_at: Instant::from_ms(5), id: name.clone() };
+            let token = PageToken { created_at: Instant::from_ms(5), id: name.clone(), newer: false };
             let statement = list(&Plain, &filter(&group, &name), 20, after.then_some(&token));
             let tame = list(&Plain, &filter("g", "n"), 20, after.then_some(&token));
             prop_assert_eq!(&statement.sql, &tame.sql);
@@ -209,8 +224,8 @@ mod tests {
         }
 
         #[test]
-        fn page_tokens_survive_and_nonsense_is_refused(ms in 0_i64..4_000_000_000_000, id in "[0-9a-zA-Z.-]{1,64}", text in any::<String>()) {
-            let token = PageToken { created_at: Instant::from_ms(ms), id };
+        fn page_tokens_survive_and_nonsense_is_refused(ms in 0_i64..4_000_000_000_000, id in "[0-9a-zA-Z.-]{1,64}", newer in any::<bool>(), text in any::<String>()) {
+            let token = PageToken { created_at: Instant::from_ms(ms), id, newer };
             prop_assert_eq!(token.to_string().parse::<PageToken>(), Ok(token));
             let _ = text.parse::<PageToken>();
         }
@@ -221,13 +236,6 @@ mod tests {
         for text in ["", ".", "5", "5.", "x.id", "-5.id"] {
             assert_eq!(text.parse::<PageToken>(), Err(PageTokenError), "{text}");
         }
-    }
-
-    #[test]
-    fn counting_stops_at_the_bound() {
-        assert_eq!(Count::of(3), Count { rows: 3, and_more: false });
-        assert_eq!(Count::of(MAX_COUNT), Count { rows: 10_000, and_more: false });
-        assert_eq!(Count::of(MAX_COUNT + 1), Count { rows: 10_000, and_more: true });
     }
 
     #[test]

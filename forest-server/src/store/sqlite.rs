@@ -10,6 +10,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
+use super::audit::{self, Audited};
 use super::entry::Entry;
 use super::statement::{Arg, Dialect, Statement};
 use super::upsert::{BATCH_BYTES, Failure, Writer};
@@ -63,6 +64,11 @@ impl Sqlite {
     pub(super) async fn entries(&self, statement: Statement<'static>) -> Result<Vec<Entry>, StoreError> {
         let rows = self.read(&statement).await?;
         rows.iter().map(Entry::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
+    }
+
+    pub(super) async fn audits(&self, statement: Statement<'static>) -> Result<Vec<Audited>, StoreError> {
+        let rows = self.read(&statement).await?;
+        rows.iter().map(audit::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
     }
 
     pub(super) async fn number(&self, statement: Statement<'static>) -> Result<i64, StoreError> {

@@ -61,6 +61,7 @@ impl<'de> Deserialize<'de> for Status {
 /// How an execution ended, in our words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
 pub enum Outcome {
     /// The handler returned.
     Succeeded,

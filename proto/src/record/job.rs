@@ -43,6 +43,7 @@ impl<'de> Deserialize<'de> for JobStatus {
 /// assert_eq!((job.status, job.overlap, job.max_attempts), (JobStatus::Enabled, Overlap::Forbid, 1));
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
 pub struct Job {
     /// Given by the server, never used again.
     pub id: JobId,
@@ -53,8 +54,9 @@ pub struct Job {
     /// When it fires: a cron expression, a nickname or `@every 90s`. Empty if `trigger` is not `cron`.
     #[serde(default, deserialize_with = "lenient::text")]
     pub cron: String,
-    /// Whether it fires.
+    /// Whether it fires: 1 it does, 2 it does not.
     #[serde(default)]
+    #[cfg_attr(feature = "rest", schema(value_type = i64))]
     pub status: JobStatus,
     /// Which handler it calls.
     pub target: TargetName,

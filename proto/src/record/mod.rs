@@ -4,6 +4,8 @@
 //! of them; fields of ours stand beside them in `snake_case` and are left out where they have their
 //! default. Readers ignore fields that they don't know, and take a missing field for its default.
 
+mod access;
+mod audit;
 mod calendar;
 mod client;
 mod execution;
@@ -15,6 +17,8 @@ mod server;
 mod shared;
 mod snapshot;
 
+pub use access::{Grants, Role, RoleError, Session, Token, User};
+pub use audit::{Audit, Change, Face};
 pub use calendar::{CALENDAR_YEARS, Calendar, DayError, DayRange, MAX_CALENDAR_DAYS};
 pub use client::{ClientRecord, DEFAULT_CAPACITY};
 pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};

@@ -14,6 +14,7 @@ macro_rules! choice {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
+        #[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
         pub enum $name {
             $(#[$first_doc])*
             #[default]
@@ -119,6 +120,7 @@ choice! {
 /// What makes a job fire.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
 pub enum Trigger {
     /// The job's `cron` text: an expression, a nickname or `@every 90s`.
     #[default]
@@ -144,6 +146,7 @@ pub enum Trigger {
 
 /// Growing delays between attempts, in place of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
 pub struct RetryBackoff {
     /// Milliseconds before the second attempt.
     pub first_ms: u64,
@@ -158,6 +161,7 @@ pub struct RetryBackoff {
 
 /// Which other jobs start this one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
 pub struct Dependencies {
     /// Predecessor job ids, and when each counts.
     pub jobs: BTreeMap<String, Condition>,

@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Calendar, DstFold, DstGap, Job, Trigger, encode};
+use forest_proto::record::{Calendar, DstFold, DstGap, Job, Role, Trigger, encode};
 use forest_proto::{CalendarName, Segment};
 
+use super::audit::Deed;
 use super::validate::short_text;
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest};
+use crate::access::Scope;
 use crate::core::jobs::cron_text;
 use crate::core::view::View;
 use crate::schedule::{Days, Schedule, ScheduleError};
@@ -52,6 +54,7 @@ impl Admin {
         days: &str,
         version: u64,
     ) -> Result<StoredCalendar, AdminError> {
+        self.require(Role::Editor, Scope::Everywhere)?;
         let name = CalendarName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
         let remark = remark.map(|remark| short_text("remark", remark, 255)).transpose()?;
         let days = text::read(days).map_err(|reason| AdminError::invalid("days", reason))?;
@@ -69,7 +72,7 @@ impl Admin {
         }
         let calendar = Calendar {
             name: name.clone(),
-            remark: remark.or_else(|| known.map(|known| known.remark.clone())).unwrap_or_default(),
+            remark: remark.or_else(|| known.as_ref().map(|known| known.remark.clone())).unwrap_or_default(),
             excluded: days.excluded,
             included: days.included,
             version: known_version + 1,
@@ -82,19 +85,22 @@ impl Admin {
         for (segment, _) in before.jobgens {
             txn = txn.put(self.inner.keys.jobgen(segment), name.as_str());
         }
-        match self.commit(txn, |found| first_is(found, &value)).await? {
+        let deed = Deed::new("calendar.set", name.as_str(), None).changing(known.as_deref(), Some(&calendar));
+        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
             Written::Done => self.calendar(name.as_str()).await,
             Written::Refused(_) => Err(conflict()),
         }
     }
 
     pub(crate) async fn calendar(&self, name: &str) -> Result<StoredCalendar, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
         let found = CalendarName::new(name).ok();
         let found = self.read(move |now| stored(now.view, &found?)).await?;
         found.ok_or_else(|| AdminError::not_found("calendar", name))
     }
 
     pub(crate) async fn calendars(&self, page: PageRequest) -> Result<Page<StoredCalendar>, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
         let (size, after) = (page.size()?, page.after::<CalendarName>()?);
         let calendars = self.read(move |now| {
             let names = now.view.jobs.calendars().after(after.as_ref()).take(size + 1);
@@ -106,6 +112,7 @@ impl Admin {
     /// Deletes a calendar that no job uses. The transaction compares every segment's generation of jobs, so
     /// it cannot commit beside the addition of a job.
     pub(crate) async fn delete_calendar(&self, name: &str) -> Result<(), AdminError> {
+        self.require(Role::Editor, Scope::Everywhere)?;
         let missing = || AdminError::not_found("calendar", name);
         let known = CalendarName::new(name).map_err(|_| missing())?;
         let before = Before::of(self, &known).await?;
@@ -118,7 +125,8 @@ impl Admin {
         for (segment, jobgen) in before.jobgens {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }
-        match self.commit(txn, |found| matches!(found.first(), Some(None))).await? {
+        let deed = Deed::new("calendar.delete", name, None);
+        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("calendar {name:?} or a job") }),
         }

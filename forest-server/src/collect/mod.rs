@@ -4,12 +4,15 @@
 //! scheduler goes on. A row may be saved twice (after a crash between the two steps, or by two nodes);
 //! saving is idempotent. A row that the database refuses stays in etcd, and is named in the log.
 
+mod audits;
+
 use std::collections::BTreeSet;
 
 use forest_etcd::{Backoff, Error, Outcome, Store, Txn};
 use forest_proto::record::{Execution, decode};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::audits::AuditCollector;
 use crate::scheduler::{SchedulerHandle, Settled};
 use crate::store::{History, Row};
 

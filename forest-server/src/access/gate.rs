@@ -1,0 +1,261 @@
+//! Finds out who calls, from what they show.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use forest_etcd::{SharedClock, Store, Txn};
+use forest_proto::record::{Face, Grants, Role, Session, User, encode};
+use forest_proto::time::Instant;
+use forest_proto::{Keyspace, SecretId, UserName};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::Semaphore;
+
+use super::caller::{Caller, Who};
+use super::secret::{self, Secret};
+use crate::scheduler::SchedulerHandle;
+
+/// How long somebody stays logged in.
+pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
+/// Passwords that may be wrong for one user, and from one address, in a minute.
+const TRIES_OF_USER: NonZeroU32 = NonZeroU32::new(10).expect("is not 0");
+const TRIES_FROM_ADDRESS: NonZeroU32 = NonZeroU32::new(30).expect("is not 0");
+/// Passwords that are compared at once: each takes 19 MiB.
+const COMPARISONS: usize = 2;
+
+/// Whether callers must say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// Everybody who reaches the port may do everything.
+    Off,
+    On,
+}
+
+/// What a caller shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credentials<'a> {
+    None,
+    Bearer(&'a str),
+    /// What the session's cookie holds.
+    Session(&'a str),
+    /// The common name of a client certificate that our authority has signed.
+    Certificate(&'a str),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("a login is required: send a token as `Authorization: Bearer ...`, or log in")]
+    Required,
+    #[error("the token, session or password is wrong, has expired, or its user is disabled")]
+    Wrong,
+    #[error("too many attempts: wait {0} s")]
+    TooMany(u64),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    login: Login,
+    store: Store,
+    scheduler: SchedulerHandle,
+    keys: Keyspace,
+    clock: SharedClock,
+    of_user: DefaultKeyedRateLimiter<String>,
+    from_address: DefaultKeyedRateLimiter<String>,
+    comparisons: Semaphore,
+}
+
+/// What somebody who has just logged in gets.
+pub(crate) struct LoggedIn {
+    pub(crate) caller: Caller,
+    /// For the cookie.
+    pub(crate) session: String,
+}
+
+impl Gate {
+    pub(crate) fn new(
+        login: Login,
+        store: Store,
+        scheduler: SchedulerHandle,
+        keys: Keyspace,
+        clock: SharedClock,
+    ) -> Self {
+        let of_user = RateLimiter::keyed(Quota::per_minute(TRIES_OF_USER));
+        let from_address = RateLimiter::keyed(Quota::per_minute(TRIES_FROM_ADDRESS));
+        let comparisons = Semaphore::new(COMPARISONS);
+        let inner = Inner { login, store, scheduler, keys, clock, of_user, from_address, comparisons };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn login_is_on(&self) -> bool {
+        self.inner.login == Login::On
+    }
+
+    /// Who shows this. Where nobody has to log in, everybody is anonymous and may do everything.
+    pub(crate) async fn identify(
+        &self,
+        shown: Credentials<'_>,
+        from: &str,
+        face: Face,
+    ) -> Result<Caller, LoginError> {
+        let caller = |who, grants| Caller { who, grants, from: from.to_owned(), face };
+        if self.inner.login == Login::Off {
+            return Ok(caller(Who::Anonymous, Grants::everywhere(Role::Admin)));
+        }
+        let (who, grants) = match shown {
+            Credentials::None => return Err(LoginError::Required),
+            Credentials::Bearer(text) => self.by_token(text).await?,
+            Credentials::Session(text) => {
+                let user = self.by_session(text).await?;
+                (Who::User(user.name), user.grants)
+            }
+            Credentials::Certificate(name) => {
+                let user = self.user(name).await?.ok_or(LoginError::Wrong)?;
+                (Who::Certificate(user.name.to_string()), user.grants)
+            }
+        };
+        Ok(caller(who, grants))
+    }
+
+    async fn by_token(&self, text: &str) -> Result<(Who, Grants), LoginError> {
+        let (id, shown) = Secret::split(text).ok_or(LoginError::Wrong)?;
+        let looked = id.clone();
+        let token = self.read(move |access| access.tokens.get(&looked).cloned()).await?;
+        let token = token.filter(|token| secret::matches(shown, &token.hash)).ok_or(LoginError::Wrong)?;
+        if token.expires_at.is_some_and(|at| at.as_ms() <= self.inner.clock.wall_ms()) {
+            return Err(LoginError::Wrong);
+        }
+        let grants = match &token.user {
+            None => token.grants,
+            // It may never do more than its user may now.
+            Some(name) => {
+                let user = self.user(name.as_str()).await?.ok_or(LoginError::Wrong)?;
+                token.grants.within(&user.grants)
+            }
+        };
+        Ok((Who::Token(id), grants))
+    }
+
+    async fn by_session(&self, text: &str) -> Result<User, LoginError> {
+        let (id, shown) = Secret::split(text).ok_or(LoginError::Wrong)?;
+        let session = self.read(move |access| access.sessions.get(&id).cloned()).await?;
+        let session = session.filter(|session| secret::matches(shown, &session.hash));
+        let session = session.ok_or(LoginError::Wrong)?;
+        let user = self.user(session.user.as_str()).await?;
+        // A new password ends the sessions of the old one.
+        user.filter(|user| user.password_at <= session.created_at).ok_or(LoginError::Wrong)
+    }
+
+    /// A user who is not disabled.
+    async fn user(&self, name: &str) -> Result<Option<User>, LoginError> {
+        let Ok(name) = UserName::new(name) else { return Ok(None) };
+        let user = self.read(move |access| access.users.get(&name).cloned()).await?;
+        Ok(user.filter(|user| !user.disabled))
+    }
+
+    /// Logs somebody in.
+    pub(crate) async fn log_in(
+        &self,
+        name: &str,
+        password: &str,
+        from: &str,
+        face: Face,
+    ) -> Result<LoggedIn, LoginError> {
+        self.may_try(name, from)?;
+        let user = self.user(name).await?;
+        // Somebody who is not there takes as long as somebody who is.
+        let hash = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password.clone());
+        let right = self.compare(password.to_owned(), hash).await?;
+        let user = user.filter(|_| right).ok_or(LoginError::Wrong)?;
+        let secret = Secret::random().map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let created_at = Instant::from_ms(self.inner.clock.wall_ms());
+        let session = Session { user: user.name.clone(), hash: secret.hash, created_at };
+        self.store_session(&secret.id, &session).await?;
+        let caller = Caller { who: Who::User(user.name), grants: user.grants, from: from.to_owned(), face };
+        Ok(LoggedIn { caller, session: secret.text })
+    }
+
+    /// Whether this is the password of a caller who has logged in.
+    pub(crate) async fn confirm(&self, caller: &Caller, password: &str) -> Result<(), LoginError> {
+        let Who::User(name) = &caller.who else { return Ok(()) };
+        self.may_try(name.as_str(), &caller.from)?;
+        let user = self.user(name.as_str()).await?.ok_or(LoginError::Wrong)?;
+        match self.compare(password.to_owned(), user.password).await? {
+            true => Ok(()),
+            false => Err(LoginError::Wrong),
+        }
+    }
+
+    fn may_try(&self, name: &str, from: &str) -> Result<(), LoginError> {
+        let name: String = name.chars().take(64).collect();
+        let checks =
+            [self.inner.of_user.check_key(&name), self.inner.from_address.check_key(&from.to_owned())];
+        let waits = checks.into_iter().filter_map(Result::err);
+        let wait = waits.map(|not_until| not_until.wait_time_from(DefaultClock::default().now())).max();
+        wait.map_or(Ok(()), |wait| Err(LoginError::TooMany(wait.as_secs() + 1)))
+    }
+
+    async fn compare(&self, password: String, hash: String) -> Result<bool, LoginError> {
+        let unavailable = |error: &dyn std::fmt::Display| LoginError::Unavailable(error.to_string());
+        let _turn = self.inner.comparisons.acquire().await.map_err(|error| unavailable(&error))?;
+        let compared = tokio::task::spawn_blocking(move || secret::password_matches(&password, &hash));
+        compared.await.map_err(|error| unavailable(&error))
+    }
+
+    async fn store_session(&self, id: &SecretId, session: &Session) -> Result<(), LoginError> {
+        let unavailable = |cause: String| LoginError::Unavailable(cause);
+        let lease = self.inner.store.grant(SESSION).await.map_err(|error| unavailable(error.to_string()))?;
+        let key = self.inner.keys.session(id);
+        // Also against a user who was disabled or deleted a moment ago: whoever uses the session is looked up.
+        let txn = Txn::new().absent(key.clone()).put_leased(key, encode(session), lease);
+        match self.inner.store.commit(txn).await.map_err(|error| unavailable(error.to_string()))? {
+            forest_etcd::Outcome::Applied { revision } => {
+                let shown = self.inner.scheduler.caught_up(revision, Duration::from_secs(5)).await;
+                shown.map_err(|error| unavailable(error.to_string()))
+            }
+            forest_etcd::Outcome::Refused { .. } | forest_etcd::Outcome::Unknown { .. } => {
+                Err(unavailable("etcd did not answer: log in again".into()))
+            }
+        }
+    }
+
+    /// Ends a session.
+    pub(crate) async fn log_out(&self, text: &str) -> Result<(), LoginError> {
+        let Some((id, shown)) = Secret::split(text) else { return Ok(()) };
+        let (looked, hash) = (id.clone(), secret::hash_text(shown));
+        let known = self.read(move |access| access.sessions.get(&looked).cloned()).await?;
+        if known.is_none_or(|session| session.hash != hash) {
+            return Ok(());
+        }
+        let txn = Txn::new().delete(self.inner.keys.session(&id));
+        let ended = self.inner.store.commit(txn).await;
+        let unavailable = |cause: String| LoginError::Unavailable(cause);
+        match ended.map_err(|error| unavailable(error.to_string()))? {
+            forest_etcd::Outcome::Applied { revision } => {
+                let shown = self.inner.scheduler.caught_up(revision, Duration::from_secs(5)).await;
+                shown.map_err(|error| unavailable(error.to_string()))
+            }
+            _ => Err(unavailable("etcd did not answer: log out again".into())),
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&crate::core::access::Access) -> T + Send + 'static,
+    ) -> Result<T, LoginError> {
+        let unavailable = |error: crate::scheduler::Unanswered| LoginError::Unavailable(error.to_string());
+        self.inner.scheduler.caught_up(0, Duration::from_secs(5)).await.map_err(unavailable)?;
+        self.inner.scheduler.read(|now| read(&now.view.access)).await.map_err(unavailable)
+    }
+}
+
+/// A hash that no password has.
+static NOBODY: LazyLock<String> =
+    LazyLock::new(|| secret::hash_password(&format!("{:x}", fastrand::u128(..))).unwrap_or_default());

@@ -1,0 +1,61 @@
+//! In whose name a request is done. A handler has no other way to the administration.
+
+use axum::extract::FromRequestParts;
+use forest_proto::record::Face;
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+use super::problem::Problem;
+use super::{Web, origin};
+use crate::access::{Credentials, hash_text};
+use crate::admin::{Admin, AdminError};
+use crate::port::{CSRF_HEADER, Peer};
+
+/// The administration, in the name of the caller.
+pub(super) struct Acting(pub(super) Admin);
+
+impl FromRequestParts<Web> for Acting {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>();
+        let shown = Peer::credentials_of(peer, &parts.headers);
+        check_origin(parts, web, shown)?;
+        let from = peer.map(Peer::address).unwrap_or_default();
+        let caller = web.gate.identify(shown, &from, Face::Rest).await.map_err(AdminError::from)?;
+        Ok(Self(web.admin.acting(caller)))
+    }
+}
+
+/// What browsers do by themselves, without anybody's intent, changes nothing.
+fn check_origin(parts: &Parts, web: &Web, shown: Credentials<'_>) -> Result<(), Problem> {
+    let host = parts.uri.authority();
+    let foreign = |reason| Err(Problem::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", reason));
+    if !web.gate.login_is_on() && !origin::is_plainly_here(&parts.headers, host) {
+        return foreign(
+            "without a login this server answers only to its address or localhost, not to other names",
+        );
+    }
+    if matches!(shown, Credentials::Bearer(_)) {
+        return Ok(());
+    }
+    if !origin::is_own(&parts.headers, host) {
+        return foreign("the request comes from a page of another site");
+    }
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if let Credentials::Session(session) = shown
+        && changes
+    {
+        let sent = parts.headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok());
+        if sent != Some(csrf(session).as_str()) {
+            let reason = "send what GET /api/v1/session gives as csrf_token in the header X-CSRF-Token";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "CSRF", reason));
+        }
+    }
+    Ok(())
+}
+
+/// Known to pages of ours alone: others can make a browser send the cookie, and cannot read it.
+pub(super) fn csrf(session: &str) -> String {
+    hash_text(&format!("csrf {session}"))
+}

@@ -1,0 +1,66 @@
+//! The HTTP faces: the REST API below `/api/v1` and the original's contract at the root. They translate and decide
+//! nothing; who calls is found out by [`crate::access`], what they may do by [`crate::admin`].
+
+mod api;
+mod body;
+mod caller;
+mod legacy;
+mod origin;
+mod probes;
+mod problem;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use tower_http::compression::CompressionLayer;
+
+use crate::access::Gate;
+use crate::admin::Administration;
+
+/// Larger than any job or calendar in JSON.
+const BODY_BYTES: usize = 2 * 1024 * 1024;
+/// How long a request's body and its answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who may use the original's contract, which knows no login of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegacyApi {
+    Off,
+    /// Programs, and pages that this server itself has sent.
+    SameOrigin,
+    /// Pages of all sites.
+    Open,
+}
+
+/// What the faces share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Web {
+    pub(crate) admin: Administration,
+    pub(crate) gate: Gate,
+    /// Whether the port speaks TLS.
+    pub(crate) tls: bool,
+    pub(crate) legacy: LegacyApi,
+    pub(crate) legacy_ui: Option<PathBuf>,
+}
+
+/// Everything but gRPC.
+pub(crate) fn router(web: Web) -> Router {
+    Router::new()
+        .merge(probes::router())
+        .nest("/api/v1", api::router())
+        .merge(legacy::router(web.legacy, web.legacy_ui.as_deref()))
+        .layer(axum::middleware::from_fn(patience))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(CompressionLayer::new())
+        .with_state(web)
+}
+
+/// A caller that is slow to send its request, or an answer that does not come, is given up.
+async fn patience(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => problem::Problem::too_slow().into(),
+    }
+}
