@@ -43,6 +43,12 @@ impl Row {
         self.execution.snapshot.id.as_str()
     }
 
+    /// How it ended, in a word.
+    pub(crate) fn outcome(&self) -> &'static str {
+        let outcome = self.execution.outcome.or_else(|| Outcome::of(self.execution.status));
+        outcome.map_or("unknown", Outcome::as_str)
+    }
+
     /// The same row without the texts that a client or a user made up, for a database that refuses them.
     pub(super) fn with_marker(&self, reason: &str) -> Self {
         let mut row = self.clone();
