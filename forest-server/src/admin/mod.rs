@@ -6,7 +6,7 @@
 mod calendars;
 mod cluster;
 mod error;
-mod explain;
+pub(crate) mod explain;
 mod fires;
 mod groups;
 mod jobs;

@@ -5,28 +5,30 @@
 //! by exactly one committed transaction, whoever computes it and how often.
 //!
 //! Fires that are later than the threshold are not looked at one by one: what a job missed is counted, and
-//! costs one record however long the time was.
+//! costs one record however long the time was. Fires that are skipped because a run is alive are counted minute by
+//! minute ([`skips`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Sweep, encode};
+use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Snapshot, Sweep, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId, Segment};
 
-use super::compose::{Composer, Occasion};
+use super::compose::{Composer, Occasion, ghost};
 use super::jobs::{PlannedJob, SegmentJobs};
 use super::overlap::{self, Admission, Undecided};
 use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
+use super::skips::{self, Counters, SkippedFire, Taken};
 use super::view::View;
 
 /// etcd takes 128 operations; the cursor is one, and a little room is left.
 const MAX_PUTS: usize = 120;
-/// A batch is closed when its documents are this long together. One more can have 64 KiB of parameters, which
-/// JSON may write six times as long; etcd takes 1.5 MiB.
-const MAX_BYTES: usize = 900 * 1024;
+/// A batch is closed when its documents are this long together. Two more, a fire and the record of what was counted
+/// before it, can have 64 KiB of parameters each, which JSON may write six times as long; etcd takes 1.5 MiB.
+const MAX_BYTES: usize = 640 * 1024;
 /// How far the cursor of an idle segment may be behind.
 const REFRESH_EVERY_MS: i64 = 60_000;
 /// What a record of skipped fires has beside what it takes from the document of its job.
@@ -53,7 +55,7 @@ pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segmen
         return None;
     }
     let term = composer.term.number();
-    let cursor = Cursor { fire_at: composer.now(), job: String::new(), term, sweep: None };
+    let cursor = Cursor::at(composer.now(), "", term);
     let key = view.keys.cursor(segment);
     let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
     Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new() })
@@ -69,12 +71,12 @@ pub(crate) fn refresh(view: &View, composer: &Composer<'_>, segment: Segment) ->
         return None;
     }
     let (now, term) = (composer.now(), composer.term.number());
-    let cursor = Cursor { fire_at: now, job: String::new(), term, sweep: None };
+    let cursor = Cursor::at(now, "", term);
     let mut router = Router::seeded(0, std::time::Duration::ZERO);
     Decider::new(view, &mut router, composer, jobs).batch(segment, cursor)
 }
 
-/// What is due now; `None` if nothing is.
+/// What is due now, and counters of skipped fires that were left over; `None` if nothing is.
 pub(crate) fn decide(
     view: &View,
     router: &mut Router,
@@ -87,10 +89,11 @@ pub(crate) fn decide(
         let cursor = decider.sweep(&sweep)?;
         return decider.batch(segment, cursor);
     }
-    if jobs.next_due().is_none_or(|at| at > composer.now_ms) {
+    if jobs.next_due().is_none_or(|at| at > composer.now_ms) && !jobs.has_left_over() {
         return None;
     }
     let mut decider = Decider::new(view, router, composer, jobs);
+    decider.close_left_over();
     decider.run();
     decider.finish(segment)
 }
@@ -125,6 +128,7 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     /// Further fires of jobs that this batch has already looked at.
     later: BTreeSet<Candidate>,
     skipped: BTreeMap<JobId, Skip>,
+    counters: Counters,
     fired: BTreeMap<JobId, Undecided>,
     last: Option<(i64, JobId)>,
     puts: Vec<(String, Vec<u8>)>,
@@ -149,6 +153,9 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             planned: planned.peekable(),
             later: BTreeSet::new(),
             skipped: BTreeMap::new(),
+            counters: jobs
+                .decided()
+                .map_or_else(Counters::default, |decided| Counters::of(&decided.skips, composer.now_ms)),
             fired: BTreeMap::new(),
             last: None,
             puts: Vec::new(),
@@ -233,6 +240,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn skip(&mut self, id: JobId, skip: Skip, job: &PlannedJob) {
+        self.close_counter(&id);
         self.bytes += job.bytes() + RECORD_BYTES;
         self.skipped.insert(id, skip);
     }
@@ -255,12 +263,12 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let (term, decided) = (self.composer.term.number(), self.jobs.decided()?);
         if !self.is_full() {
             let fire_at = Instant::from_ms(until + 1);
-            return Some(Cursor { fire_at, job: String::new(), term, sweep: None });
+            return Some(Cursor::at(fire_at, "", term));
         }
         let (job, done) = position?;
         let sweep = Sweep { until: sweep.until, job, fire_at: Instant::from_ms(done) };
-        let (fire_at, job) = (Instant::from_ms(decided.fire_ms), decided.job.clone());
-        (decided.sweep.as_ref() != Some(&sweep)).then_some(Cursor { fire_at, job, term, sweep: Some(sweep) })
+        let cursor = Cursor { sweep: Some(sweep), ..decided.cursor(term) };
+        (decided.sweep != cursor.sweep).then_some(cursor)
     }
 
     /// The fires of one job up to an instant; says up to where there was room.
@@ -280,6 +288,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             match job.misfire {
                 Misfire::FireOnce => self.fire(last, id, Some(count - 1), job),
                 Misfire::Skip | Misfire::FireAll => {
+                    self.close_counter(id);
                     self.record_skip(id, Skip { first, last: missed_until }, until);
                 }
             }
@@ -316,10 +325,11 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
                 snapshot.waits = true;
             }
             Admission::Skip(why) => {
-                let execution = self.composer.never_started(snapshot, Outcome::OverlapSkipped, why);
-                return self.put_decision(&job, &execution);
+                let fire = SkippedFire { id, at, why, job: planned };
+                return self.skip_fire(&fire, &job, snapshot);
             }
         }
+        self.close_counter(id);
         let keys = &self.view.keys;
         let promised = match snapshot.waits {
             false => self.router.pick_new(self.view, &snapshot),
@@ -339,6 +349,40 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let value = encode(&snapshot);
         self.create(run, place, job, value.clone());
         self.put(key, value);
+    }
+
+    /// A fire that is skipped because a run is alive. One that stands for missed ones is not counted with others.
+    fn skip_fire(&mut self, fire: &SkippedFire<'_>, job: &Job, snapshot: Snapshot) {
+        let stands_for_others = snapshot.missed_fires > 0;
+        if stands_for_others || !self.counters.go_on_with(fire) {
+            self.close_counter(fire.id);
+        }
+        let taken = if stands_for_others { Taken::Alone } else { self.counters.take(fire) };
+        let execution = match taken {
+            Taken::Counted => return,
+            Taken::Last(skips) => skips::record(self.composer, job, &skips),
+            Taken::Alone => {
+                self.composer.never_started(snapshot, Outcome::OverlapSkipped, fire.why.as_words())
+            }
+        };
+        self.put_decision(job, &execution);
+    }
+
+    /// Records what was counted of a job, before something else becomes of its fires.
+    fn close_counter(&mut self, id: &JobId) {
+        let Some(skips) = self.counters.close(id) else { return };
+        let job = self.jobs.get(id).and_then(PlannedJob::job).unwrap_or_else(|| ghost(id, &skips.group));
+        let execution = skips::record(self.composer, &job, &skips);
+        self.put_decision(&job, &execution);
+    }
+
+    fn close_left_over(&mut self) {
+        for id in self.jobs.left_over() {
+            if self.is_full() {
+                break;
+            }
+            self.close_counter(id);
+        }
     }
 
     fn put_decision(&mut self, job: &Job, execution: &Execution) {
@@ -369,7 +413,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     /// How far the batch decides: to the last fire it took, or, when nothing due is left, to the last one it
-    /// skipped.
+    /// skipped. `None`: it decides no fire.
     fn reach(&self, cut: bool) -> Option<(i64, JobId)> {
         let last = self.last.clone()?;
         if cut {
@@ -390,18 +434,21 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
 
     fn finish(mut self, segment: Segment) -> Option<Batch> {
         let cut = self.is_full();
-        let (at, id) = self.reach(cut)?;
+        let (decided, term) = (self.jobs.decided()?, self.composer.term.number());
+        let Some((at, id)) = self.reach(cut) else {
+            let cursor = decided.cursor(term);
+            return if self.puts.is_empty() { None } else { self.batch(segment, cursor) };
+        };
         for (skipped, skip) in std::mem::take(&mut self.skipped) {
             let until = if skipped <= id { at } else { at - 1 };
             self.record_skip(&skipped, skip, until);
         }
-        let term = self.composer.term.number();
-        let cursor = Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term, sweep: None };
-        self.batch(segment, cursor)
+        self.batch(segment, Cursor::at(Instant::from_ms(at), id.as_str(), term))
     }
 
-    fn batch(self, segment: Segment, cursor: Cursor) -> Option<Batch> {
+    fn batch(self, segment: Segment, mut cursor: Cursor) -> Option<Batch> {
         let decided = self.jobs.decided()?;
+        cursor.skips = self.counters.into_document();
         let (cursor_key, jobgen_key) = (self.view.keys.cursor(segment), self.view.keys.jobgen(segment));
         let mut txn = self.composer.term.txn();
         txn = txn

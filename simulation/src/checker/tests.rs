@@ -102,7 +102,7 @@ impl Tale {
 
     /// Moves the cursor, and with it whatever else the revision writes.
     fn cursor(&mut self, second: i64, by: Writer, mut also: Vec<(String, Option<Vec<u8>>)>) {
-        let cursor = Cursor { fire_at: at(second), job: "j".into(), term: TERM, sweep: None };
+        let cursor = Cursor::at(at(second), "j", TERM);
         also.push((self.keys.cursor(segment()), Some(encode(&cursor))));
         self.write(by, also);
     }
