@@ -20,6 +20,9 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
     for (job, fire) in fires.overdue(wall - FIRE_MS) {
         broken.note(Promise::Drained, format!("the fire of {job} at {fire} is not decided"));
     }
+    for (job, fire) in fires.unrecorded(wall - FIRE_MS) {
+        broken.note(Promise::Drained, format!("the fire of {job} at {fire} is counted and not recorded"));
+    }
     for (text, stored) in store {
         let Some(key) = keys.parse(text) else { continue };
         if let Key::Pending { group, .. } = &key

@@ -202,7 +202,7 @@ impl Checker {
             }
             self.results.check(&touched, &mut self.broken);
             match key {
-                Key::Job(id) => self.fires.job(id, touched.after),
+                Key::Job(id) => self.fires.job(id, touched.after, self.broken.now_ms),
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }

@@ -2,7 +2,7 @@
 
 use forest_proto::record::{
     Answer, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome, Overlap,
-    Request, RequestKind, Snapshot, encode,
+    Request, RequestKind, SkipReason, Skips, Snapshot, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -105,6 +105,17 @@ impl Tale {
         let cursor = Cursor::at(at(second), "j", TERM);
         also.push((self.keys.cursor(segment()), Some(encode(&cursor))));
         self.write(by, also);
+    }
+
+    /// Skips the fires up to `second`, of which `counted` are only counted, from `first` on.
+    fn counted(&mut self, second: i64, first: i64, count: u64, also: Vec<(String, Option<Vec<u8>>)>) {
+        let mut cursor = Cursor::at(at(second), "j", TERM);
+        let why = SkipReason::StillAlive;
+        let skips = Skips { why, first: at(first), last: at(second), count, group: group(), job_revision: 1 };
+        cursor.skips.insert(self.job.id.clone(), skips);
+        let mut changes = also;
+        changes.push((self.keys.cursor(segment()), Some(encode(&cursor))));
+        self.write(LEADER, changes);
     }
 
     fn run(second: i64) -> RunId {
@@ -226,6 +237,11 @@ fn a_good_history_keeps_every_promise() {
     tale.end(WORKER, &run, Outcome::Failed);
     tale.write(LEADER, vec![tale.settled(&run), tale.delay(&next)]);
     assert_eq!(tale.found(None), []);
+    tale.counted(8, 8, 1, vec![]);
+    tale.pass(4_000).counted(10, 8, 2, vec![]);
+    let skip = tale.skipped(&Tale::run(12), 2);
+    tale.pass(2_000).cursor(12, LEADER, vec![skip]);
+    assert_eq!(tale.found(None), []);
     let mut drained = Tale::begin();
     drained.pass(2_000).whole(2);
     assert_eq!(drained.found(Some(4_500)), []);
@@ -241,6 +257,11 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a fire is decided that is not due", Promise::EachFireDecided, |t| { t.pass(3_000).dispatch(3); }),
     ("a record stands for too many fires", Promise::EachFireDecided, |t| { let skip = t.pass(6_000).skipped(&Tale::run(6), 7); t.cursor(6, LEADER, vec![skip]); }),
     ("a run appears without the cursor", Promise::EachFireDecided, |t| { t.pass(2_000); t.write(LEADER, vec![t.given(&Tale::run(2))]); }),
+    ("a fire is counted twice", Promise::EachFireDecided, |t| { t.pass(4_000).counted(4, 2, 2, vec![]); t.counted(4, 2, 3, vec![]); }),
+    ("a fire is counted and recorded", Promise::EachFireDecided, |t| { let skip = t.pass(2_000).skipped(&Tale::run(2), 0); t.counted(2, 2, 1, vec![skip]); }),
+    ("a fire is not counted", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.counted(4, 2, 1, vec![]); }),
+    ("a counter is forgotten", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.whole(4); }),
+    ("a record leaves counted fires out", Promise::EachFireDecided, |t| { t.pass(8_000).counted(4, 2, 2, vec![]); let skip = t.skipped(&Tale::run(6), 1); t.cursor(6, LEADER, vec![skip]); }),
     ("the cursor goes back", Promise::CursorAdvances, |t| { t.pass(2_000).whole(2); t.cursor(1, LEADER, vec![]); }),
     ("the cursor runs ahead of the time", Promise::CursorAdvances, |t| { t.cursor(60, LEADER, vec![]); }),
     ("a run is in two places", Promise::OnePlace, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
@@ -308,7 +329,11 @@ fn every_planted_bug_is_found() {
 
 #[test]
 fn what_is_not_done_in_the_end_is_found() {
-    let stuck: [(&str, Plant); 4] = [
+    let stuck: [(&str, Plant); 5] = [
+        ("a counter of a job that is gone", |t| {
+            t.pass(2_000).counted(2, 2, 1, vec![]);
+            t.write(OTHER, vec![(t.keys.job(&t.job.id), None)]);
+        }),
         ("a fire", |t| {
             t.pass(2_000);
         }),
