@@ -170,7 +170,7 @@ impl Tally {
             let mut made: Vec<_> = decisions.iter().filter(|made| made.job == id).collect();
             made.sort_by_key(|made| made.at);
             match match_up(&fires, &made).and_then(|rest| check_counter(cursor.skips.get(&id), rest)) {
-                Ok(rest) if rest.is_empty() => {}
+                Ok([]) => {}
                 Ok(rest) => drop(self.counted.insert(id, rest.to_vec())),
                 Err(what) => broken.push((Promise::EachFireDecided, format!("{id}: {what}"))),
             }
