@@ -6,22 +6,24 @@
 //!
 //! Fires that are later than the threshold are not looked at one by one: what a job missed is counted, and
 //! costs one record however long the time was. Fires that are skipped because a run is alive are counted minute by
-//! minute ([`skips`]).
+//! minute ([`skips`](super::skips)).
+
+mod counting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Snapshot, Sweep, encode};
+use forest_proto::record::{Cursor, Execution, Job, Misfire, Outcome, Sweep, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId, Segment};
 
-use super::compose::{Composer, Occasion, ghost};
+use super::compose::{Composer, Occasion};
 use super::jobs::{PlannedJob, SegmentJobs};
 use super::overlap::{self, Admission, Undecided};
 use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
-use super::skips::{self, Counters, SkippedFire, Taken};
+use super::skips::{Counters, SkippedFire};
 use super::view::View;
 
 /// etcd takes 128 operations; the cursor is one, and a little room is left.
@@ -349,40 +351,6 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let value = encode(&snapshot);
         self.create(run, place, job, value.clone());
         self.put(key, value);
-    }
-
-    /// A fire that is skipped because a run is alive. One that stands for missed ones is not counted with others.
-    fn skip_fire(&mut self, fire: &SkippedFire<'_>, job: &Job, snapshot: Snapshot) {
-        let stands_for_others = snapshot.missed_fires > 0;
-        if stands_for_others || !self.counters.go_on_with(fire) {
-            self.close_counter(fire.id);
-        }
-        let taken = if stands_for_others { Taken::Alone } else { self.counters.take(fire) };
-        let execution = match taken {
-            Taken::Counted => return,
-            Taken::Last(skips) => skips::record(self.composer, job, &skips),
-            Taken::Alone => {
-                self.composer.never_started(snapshot, Outcome::OverlapSkipped, fire.why.as_words())
-            }
-        };
-        self.put_decision(job, &execution);
-    }
-
-    /// Records what was counted of a job, before something else becomes of its fires.
-    fn close_counter(&mut self, id: &JobId) {
-        let Some(skips) = self.counters.close(id) else { return };
-        let job = self.jobs.get(id).and_then(PlannedJob::job).unwrap_or_else(|| ghost(id, &skips.group));
-        let execution = skips::record(self.composer, &job, &skips);
-        self.put_decision(&job, &execution);
-    }
-
-    fn close_left_over(&mut self) {
-        for id in self.jobs.left_over() {
-            if self.is_full() {
-                break;
-            }
-            self.close_counter(id);
-        }
     }
 
     fn put_decision(&mut self, job: &Job, execution: &Execution) {
