@@ -1,7 +1,7 @@
 //! Some time after the last fault everything that was due is done, and nothing newer is stuck.
 
-use forest_proto::record::{Execution, Job, Snapshot, Status, decode};
-use forest_proto::{JobId, Key, Keyspace, RunId};
+use forest_proto::record::{Execution, Group, Job, Snapshot, Status, decode};
+use forest_proto::{GroupName, JobId, Key, Keyspace, RunId};
 
 use super::fires::Fires;
 use super::{Broken, Promise, Store, seconds};
@@ -40,6 +40,12 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
         {
             continue;
         }
+        if let Key::Pending { group, run } = &key
+            && is_limited_group(store, keys, group)
+            && others_of_group(store, keys, group, run)
+        {
+            continue;
+        }
         let patience = match key {
             Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
             Key::Request { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
@@ -64,6 +70,23 @@ fn is_limited(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
     conf.ok()
         .and_then(|conf| store.get(&conf))
         .is_some_and(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.max_in_flight.is_some()))
+}
+
+fn is_limited_group(store: &Store, keys: &Keyspace, group: &GroupName) -> bool {
+    let stored = store.get(&keys.group(group));
+    stored
+        .is_some_and(|stored| decode::<Group>(&stored.value).is_ok_and(|group| group.max_in_flight.is_some()))
+}
+
+/// Whether clients of the group have other runs, for which a run may have to wait.
+fn others_of_group(store: &Store, keys: &Keyspace, group: &GroupName, run: &RunId) -> bool {
+    store.keys().any(|key| match keys.parse(key) {
+        Some(
+            Key::Snapshot { group: of, run: other, .. }
+            | Key::Execution { group: of, run: other, client: Some(_) },
+        ) => of == *group && other != *run,
+        _ => false,
+    })
 }
 
 /// Whether other runs of a run's job are there, for which it may have to wait.

@@ -150,6 +150,13 @@ impl Tale {
         (self.keys.execution(&group(), None, run), Some(encode(&ended)))
     }
 
+    /// Misses the fires up to this one.
+    fn skip_to(&mut self, second: i64) {
+        let others = second.unsigned_abs() / 2 - 1;
+        let skip = self.skipped(&Self::run(second), others);
+        self.cursor(second, LEADER, vec![skip]);
+    }
+
     fn dispatch(&mut self, second: i64) -> RunId {
         let run = Self::run(second);
         self.cursor(second, LEADER, vec![self.given(&run)]);
@@ -223,7 +230,12 @@ impl Tale {
     }
 
     fn found(&self, ends_at: Option<u64>) -> Vec<Promise> {
-        let terms = Terms { segments: SegmentCount::new(1).expect("valid"), calm_at: 0, ends_at };
+        let terms = Terms {
+            segments: SegmentCount::new(1).expect("valid"),
+            calm_at: 0,
+            ends_at,
+            drops_events: false,
+        };
         check(&self.entries, terms).into_iter().map(|violation| violation.promise).collect()
     }
 }
@@ -265,6 +277,8 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("the cursor goes back", Promise::CursorAdvances, |t| { t.pass(2_000).whole(2); t.cursor(1, LEADER, vec![]); }),
     ("the cursor runs ahead of the time", Promise::CursorAdvances, |t| { t.cursor(60, LEADER, vec![]); }),
     ("a run is in two places", Promise::OnePlace, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
+    ("more runs than a job allows", Promise::WithinLimits, |t| { (t.job.max_in_flight, t.job.overlap, t.job.version) = (Some(1), Overlap::Allow, 2); t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
+    ("more runs than a group allows", Promise::WithinLimits, |t| { t.write(OTHER, vec![(t.keys.group(&group()), Some(br#"{"name":"alpha","max_in_flight":1}"#.into()))]); t.job.overlap = Overlap::Allow; t.job.version = 2; t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
     ("two runs overlap", Promise::NoOverlap, |t| { t.pass(4_000).dispatch(2); t.dispatch(4); }),
     ("a snapshot vanishes", Promise::NoneVanishes, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.snapshot(&group(), &client(), &run), None)]); }),
     ("an end is overwritten", Promise::EndStays, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.end(WORKER, &run, Outcome::Cancelled); t.end(WORKER, &run, Outcome::Succeeded); }),
