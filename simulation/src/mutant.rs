@@ -46,6 +46,8 @@ pub enum Defect {
     DeleteBeforeSave,
     /// A watch begins where etcd is, not where its listing was.
     WatchFromNow,
+    /// Nodes do not read how many runs of a job or a group may be at clients.
+    LimitUnread,
 }
 
 /// A defect with its name and the number of seeds within which it must have been found.
@@ -127,6 +129,7 @@ pub const MUTANTS: &[Mutant] = &[
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
+    Mutant { name: "limit-unread", defect: Defect::LimitUnread, stage: Any, within: 100 },
     Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, stage: Any, within: 100 },
 ];
 
@@ -144,6 +147,14 @@ impl Defect {
                 .compare
                 .retain(|compare| !(contains(&compare.key, key) && subject(compare) == Some(about)));
         }
+    }
+}
+
+/// A document without its limit, as long as it was.
+pub fn without_limit(value: &mut [u8]) {
+    let name = b"max_in_flight";
+    if let Some(at) = value.windows(name.len()).position(|window| window == name) {
+        value[at] = b'-';
     }
 }
 

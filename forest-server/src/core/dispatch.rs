@@ -45,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) segment: Segment,
     pub(crate) txn: Txn,
     pub(crate) cursor: Cursor,
+    /// The revision of the cursor that it compares.
+    pub(crate) compares: i64,
     /// The runs it creates; their revision is known once it has committed.
     pub(crate) created: Vec<(RunId, Run)>,
     /// Places promised by the router.
@@ -60,7 +62,7 @@ pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segmen
     let cursor = Cursor::at(composer.now(), "", term);
     let key = view.keys.cursor(segment);
     let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
-    Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new() })
+    Some(Batch { segment, txn, cursor, compares: 0, created: Vec::new(), promised: Vec::new() })
 }
 
 /// A cursor that stands still is moved along once a minute, so that a job which another program stores does not
@@ -427,7 +429,8 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             txn = txn.put(key, value);
         }
         txn = txn.put(cursor_key, encode(&cursor));
-        Some(Batch { segment, txn, cursor, created: self.created, promised: self.promised })
+        let compares = decided.revision;
+        Some(Batch { segment, txn, cursor, compares, created: self.created, promised: self.promised })
     }
 
     /// One record for all that a job missed, under the id of the last of those fires.
