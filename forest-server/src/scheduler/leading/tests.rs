@@ -169,12 +169,12 @@ fn lose(leading: &mut Leading, view: &mut View, now: Now) -> Vec<RunId> {
 fn the_place_of_a_step_whose_answer_was_lost_is_given_to_no_other_run() {
     let config = config();
     let (mut leading, mut view, seat, [first, second]) = limited(&config);
-    assert_eq!(lose(&mut leading, &mut view, at(1)), [first.clone()]);
+    assert_eq!(lose(&mut leading, &mut view, at(1)), std::slice::from_ref(&first));
     view.runs.mark(&second);
     assert!(sent(&mut leading, &mut view, at(1)).0.is_empty(), "the first one may be at the client");
     assert_eq!(
         lose(&mut leading, &mut view, at(2)),
-        [first.clone()],
+        std::slice::from_ref(&first),
         "it is tried again, with its own place"
     );
     // One of the two was applied, and the run has ended since.
