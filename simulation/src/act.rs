@@ -26,14 +26,31 @@ pub type JobIds = BTreeMap<usize, String>;
 
 /// A call, ready to be made.
 pub enum Call {
-    AddGroup(&'static str),
+    /// With how many runs may be at its clients.
+    AddGroup(&'static str, Option<u32>),
     DeleteGroup(&'static str),
-    Add { number: usize, document: String },
-    Edit { id: String, patch: String },
-    Enable { id: String, enabled: bool },
-    Delete { id: String },
-    Run { id: String, key: String },
-    Cancel { run: RunId },
+    Add {
+        number: usize,
+        document: String,
+    },
+    Edit {
+        id: String,
+        patch: String,
+    },
+    Enable {
+        id: String,
+        enabled: bool,
+    },
+    Delete {
+        id: String,
+    },
+    Run {
+        id: String,
+        key: String,
+    },
+    Cancel {
+        run: RunId,
+    },
 }
 
 /// What became of a call; the id of a job that was added.
@@ -88,7 +105,7 @@ pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Optio
             let alive = alive(cluster);
             Call::Cancel { run: alive.get(pick % alive.len().max(1))?.clone() }
         }
-        Act::AddGroup { group } => Call::AddGroup(GROUPS[*group]),
+        Act::AddGroup { group } => Call::AddGroup(GROUPS[*group], None),
         Act::DeleteGroup { group } => Call::DeleteGroup(GROUPS[*group]),
     })
 }
@@ -113,7 +130,7 @@ fn alive(cluster: &Cluster) -> Vec<RunId> {
 impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AddGroup(group) => write!(f, "add group {group}"),
+            Self::AddGroup(group, _) => write!(f, "add group {group}"),
             Self::DeleteGroup(group) => write!(f, "delete group {group}"),
             Self::Add { number, document } => write!(f, "add job {number}: {document}"),
             Self::Edit { id, patch } => write!(f, "edit {id}: {patch}"),
@@ -141,8 +158,9 @@ pub async fn make(call: Call, (process, api): (Process, Api), node: String, reco
 async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
     let done = || ("done".to_owned(), None);
     Ok(match call {
-        Call::AddGroup(name) => {
-            api.add_group(api::AddGroupRequest { name: name.into(), ..Default::default() }).await?;
+        Call::AddGroup(name, max_in_flight) => {
+            let group = api::AddGroupRequest { name: name.into(), max_in_flight, ..Default::default() };
+            api.add_group(group).await?;
             done()
         }
         Call::DeleteGroup(name) => {

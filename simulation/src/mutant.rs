@@ -7,6 +7,8 @@ use embedded_etcd::proto::{
     PbCompare, PbCompareTarget, PbTargetUnion, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
 };
 
+use forest_proto::record::{Cursor, decode, encode};
+
 use crate::plan::Stage;
 
 /// A step of the protocol, recognised by what its transaction writes.
@@ -46,6 +48,10 @@ pub enum Defect {
     DeleteBeforeSave,
     /// A watch begins where etcd is, not where its listing was.
     WatchFromNow,
+    /// A run that somebody asks for takes the counters of skipped fires away.
+    CountersForgotten,
+    /// Nodes do not read how many runs of a job or a group may be at clients.
+    LimitUnread,
 }
 
 /// A defect with its name and the number of seeds within which it must have been found.
@@ -127,23 +133,46 @@ pub const MUTANTS: &[Mutant] = &[
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
+    Mutant { name: "counters-forgotten", defect: Defect::CountersForgotten, stage: Any, within: 100 },
+    Mutant { name: "limit-unread", defect: Defect::LimitUnread, stage: Any, within: 100 },
     Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, stage: Any, within: 100 },
 ];
 
 impl Defect {
     /// Spoils a request on its way to etcd.
     pub fn spoil(self, request: &mut PbTxnRequest) {
-        let Self::Without { step, key, about } = self else { return };
         for op in request.success.iter_mut().chain(&mut request.failure) {
             if let Some(PbTxnOpRequest::RequestTxn(nested)) = &mut op.request {
                 self.spoil(nested);
             }
         }
+        if self == Self::CountersForgotten && step_of(request) == Some(Step::RequestRun) {
+            request.success.iter_mut().for_each(forget_counters);
+        }
+        let Self::Without { step, key, about } = self else { return };
         if step_of(request) == Some(step) {
             request
                 .compare
                 .retain(|compare| !(contains(&compare.key, key) && subject(compare) == Some(about)));
         }
+    }
+}
+
+fn forget_counters(op: &mut PbTxnRequestOp) {
+    if let Some(PbTxnOpRequest::RequestPut(put)) = &mut op.request
+        && contains(&put.key, CURSOR)
+        && let Ok(mut cursor) = decode::<Cursor>(&put.value)
+    {
+        cursor.skips.clear();
+        put.value = encode(&cursor);
+    }
+}
+
+/// A document without its limit, as long as it was.
+pub fn without_limit(value: &mut [u8]) {
+    let name = b"max_in_flight";
+    if let Some(at) = value.windows(name.len()).position(|window| window == name) {
+        value[at] = b'-';
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Plan {
     pub nodes: usize,
     pub workers: Vec<WorkerPlan>,
     pub segments: u16,
+    /// How many runs of the second group may be at clients at once.
+    pub group_limit: Option<u32>,
     /// Of the nodes' and the workers' leases.
     pub lease_ttl: Duration,
     /// How far each machine's wall clock is off.
@@ -242,6 +244,7 @@ impl Plan {
             nodes,
             workers,
             segments: random.u16(1..=4),
+            group_limit: [None, None, Some(2), Some(4)][usize::from(seed.to_le_bytes()[0]) % 4],
             lease_ttl: Duration::from_secs(random.u64(3..=5)),
             clocks_off_ms,
             events: Vec::new(),

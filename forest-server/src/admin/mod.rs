@@ -11,7 +11,7 @@ mod audit;
 mod calendars;
 mod cluster;
 mod error;
-mod explain;
+pub(crate) mod explain;
 mod fires;
 mod groups;
 mod jobs;

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, RetryBackoff, Snapshot};
 use forest_proto::time::Instant;
-use forest_proto::{ClientId, RunId};
+use forest_proto::{ClientId, GroupName, JobId, RunId, TargetName};
 use jiff::tz::TimeZone;
 
 use super::term::Term;
@@ -133,6 +133,12 @@ impl Composer<'_> {
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }
+}
+
+/// A stand-in for a job that is gone, to record what became of its last fires.
+pub(crate) fn ghost(job: &JobId, group: &GroupName) -> Job {
+    let target = TargetName::new("deleted").unwrap_or_else(|_| unreachable!("a constant name is valid"));
+    Job::new(job.clone(), "", group.clone(), target)
 }
 
 /// The delay after an attempt, from a list whose last entry repeats.

@@ -5,6 +5,7 @@
 //! * [`jobs`]: the jobs with their ordered next fire times, and the [`calendars`] they use; [`runs`]: the runs that are alive;
 //!   [`clients`]: who can execute them.
 //! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
+//! * [`skips`]: fires that are skipped one after the other, counted.
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
 //! * [`compose`]: the documents that both write. [`routing`]: which client gets a run, and which
 //!   run goes first; [`need`]: what a run asks of its client.
@@ -29,6 +30,7 @@ pub(crate) mod quarantine;
 pub(crate) mod roll;
 pub(crate) mod routing;
 pub(crate) mod runs;
+pub(crate) mod skips;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;

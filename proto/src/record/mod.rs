@@ -15,6 +15,7 @@ mod lenient;
 mod policy;
 mod server;
 mod shared;
+mod skips;
 mod snapshot;
 
 pub use access::{Grants, Role, RoleError, Session, Token, User};
@@ -29,6 +30,7 @@ pub use policy::{
 };
 pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
+pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};
 
 /// At most this many bytes of parameters, on jobs and on runs.

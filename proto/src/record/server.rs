@@ -1,8 +1,11 @@
 //! What nodes write for each other, under `server/`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use super::skips::Skips;
 use super::snapshot::Origin;
 use crate::name::{ClientId, GroupName, JobId, NodeId};
 use crate::run_id::RunId;
@@ -50,6 +53,17 @@ pub struct Cursor {
     /// While many jobs have missed fires they are gone through one job after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
+    /// Fires that are decided and have no record yet, because they are only counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skips: BTreeMap<JobId, Skips>,
+}
+
+impl Cursor {
+    /// Every fire up to `fire_at` is decided; of those at that very instant, the ones of jobs up to `job`.
+    #[must_use]
+    pub fn at(fire_at: Instant, job: impl Into<String>, term: i64) -> Self {
+        Self { fire_at, job: job.into(), term, sweep: None, skips: BTreeMap::new() }
+    }
 }
 
 /// How far the missed fires of a segment are decided, in the order (`job`, fire time).

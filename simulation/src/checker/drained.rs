@@ -1,7 +1,7 @@
 //! Some time after the last fault everything that was due is done, and nothing newer is stuck.
 
-use forest_proto::record::{Execution, Job, Snapshot, Status, decode};
-use forest_proto::{JobId, Key, Keyspace, RunId};
+use forest_proto::record::{Execution, Group, Job, Snapshot, Status, decode};
+use forest_proto::{GroupName, JobId, Key, Keyspace, RunId};
 
 use super::fires::Fires;
 use super::{Broken, Promise, Store, seconds};
@@ -20,6 +20,9 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
     for (job, fire) in fires.overdue(wall - FIRE_MS) {
         broken.note(Promise::Drained, format!("the fire of {job} at {fire} is not decided"));
     }
+    for (job, fire) in fires.unrecorded(wall - FIRE_MS) {
+        broken.note(Promise::Drained, format!("the fire of {job} at {fire} is counted and not recorded"));
+    }
     for (text, stored) in store {
         let Some(key) = keys.parse(text) else { continue };
         if let Key::Pending { group, .. } = &key
@@ -34,6 +37,12 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             && (decode::<Snapshot>(&stored.value).is_ok_and(|snapshot| snapshot.waits)
                 || is_limited(store, keys, run))
             && others_of_job(store, keys, run)
+        {
+            continue;
+        }
+        if let Key::Pending { group, run } = &key
+            && is_limited_group(store, keys, group)
+            && others_of_group(store, keys, group, run)
         {
             continue;
         }
@@ -61,6 +70,23 @@ fn is_limited(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
     conf.ok()
         .and_then(|conf| store.get(&conf))
         .is_some_and(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.max_in_flight.is_some()))
+}
+
+fn is_limited_group(store: &Store, keys: &Keyspace, group: &GroupName) -> bool {
+    let stored = store.get(&keys.group(group));
+    stored
+        .is_some_and(|stored| decode::<Group>(&stored.value).is_ok_and(|group| group.max_in_flight.is_some()))
+}
+
+/// Whether clients of the group have other runs, for which a run may have to wait.
+fn others_of_group(store: &Store, keys: &Keyspace, group: &GroupName, run: &RunId) -> bool {
+    store.keys().any(|key| match keys.parse(key) {
+        Some(
+            Key::Snapshot { group: of, run: other, .. }
+            | Key::Execution { group: of, run: other, client: Some(_) },
+        ) => of == *group && other != *run,
+        _ => false,
+    })
 }
 
 /// Whether other runs of a run's job are there, for which it may have to wait.

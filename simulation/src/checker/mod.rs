@@ -5,6 +5,7 @@
 
 mod drained;
 mod fires;
+mod limits;
 mod results;
 mod runs;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use forest_proto::{Key, Keyspace, SegmentCount};
 use crate::plan::Plan;
 use crate::record::{Change, Entry, Happened, Writer};
 use fires::Fires;
+use limits::Limits;
 use results::Results;
 use runs::Runs;
 use writers::Writers;
@@ -36,6 +38,8 @@ pub enum Promise {
     OnePlace,
     /// A job that forbids it has no two runs that are alive.
     NoOverlap,
+    /// No more runs of a job, or of a group, are at clients than it allows.
+    WithinLimits,
     /// A run goes only when its end is recorded and settled.
     NoneVanishes,
     /// An end stays as it was recorded.
@@ -91,6 +95,8 @@ pub struct Terms {
     pub calm_at: u64,
     /// When everything must be done; `None`: the history is not complete.
     pub ends_at: Option<u64>,
+    /// Whether watches drop messages: what a leader does not see it cannot count.
+    pub drops_events: bool,
 }
 
 /// What was broken, in the order in which it was noticed.
@@ -148,6 +154,8 @@ struct Checker {
     writers: Writers,
     fires: Fires,
     runs: Runs,
+    /// `None`: they cannot be kept.
+    limits: Option<Limits>,
     results: Results,
     broken: Broken,
 }
@@ -160,6 +168,7 @@ impl Checker {
             writers: Writers::default(),
             fires: Fires::new(terms.segments),
             runs: Runs::default(),
+            limits: (!terms.drops_events).then(Limits::default),
             results: Results::default(),
             broken: Broken::default(),
         }
@@ -201,8 +210,11 @@ impl Checker {
                 self.results.forget(run);
             }
             self.results.check(&touched, &mut self.broken);
+            if let Some(limits) = &mut self.limits {
+                limits.touch(by, &touched, self.broken.now_ms);
+            }
             match key {
-                Key::Job(id) => self.fires.job(id, touched.after),
+                Key::Job(id) => self.fires.job(id, touched.after, self.broken.now_ms),
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }
@@ -221,6 +233,9 @@ impl Checker {
             runs::World { fires: &self.fires, writers: &self.writers, store: &self.store, keys: &self.keys };
         self.runs.settle(by, &world, &mut created, &mut self.broken);
         self.fires.moved(&moves, &created, &mut self.broken);
+        if let Some(limits) = &mut self.limits {
+            limits.settle(&mut self.broken);
+        }
     }
 }
 
@@ -248,6 +263,6 @@ impl Terms {
     #[must_use]
     pub fn of(plan: &Plan, ends_at: Option<u64>) -> Self {
         let segments = SegmentCount::new(plan.segments).unwrap_or(SegmentCount::DEFAULT);
-        Self { segments, calm_at: plan.calm_at, ends_at }
+        Self { segments, calm_at: plan.calm_at, ends_at, drops_events: plan.drops_events() }
     }
 }

@@ -2,7 +2,7 @@
 
 use forest_proto::record::{
     Answer, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome, Overlap,
-    Request, RequestKind, Snapshot, encode,
+    Request, RequestKind, SkipReason, Skips, Snapshot, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -102,9 +102,20 @@ impl Tale {
 
     /// Moves the cursor, and with it whatever else the revision writes.
     fn cursor(&mut self, second: i64, by: Writer, mut also: Vec<(String, Option<Vec<u8>>)>) {
-        let cursor = Cursor { fire_at: at(second), job: "j".into(), term: TERM, sweep: None };
+        let cursor = Cursor::at(at(second), "j", TERM);
         also.push((self.keys.cursor(segment()), Some(encode(&cursor))));
         self.write(by, also);
+    }
+
+    /// Skips the fires up to `second`, of which `counted` are only counted, from `first` on.
+    fn counted(&mut self, second: i64, first: i64, count: u64, also: Vec<(String, Option<Vec<u8>>)>) {
+        let mut cursor = Cursor::at(at(second), "j", TERM);
+        let why = SkipReason::StillAlive;
+        let skips = Skips { why, first: at(first), last: at(second), count, group: group(), job_revision: 1 };
+        cursor.skips.insert(self.job.id.clone(), skips);
+        let mut changes = also;
+        changes.push((self.keys.cursor(segment()), Some(encode(&cursor))));
+        self.write(LEADER, changes);
     }
 
     fn run(second: i64) -> RunId {
@@ -137,6 +148,13 @@ impl Tale {
         (snapshot.missed_fires, snapshot.origin) = (missed, Origin::Misfire);
         let ended = Execution::never_started(snapshot, Outcome::MisfireSkipped, "", at(0));
         (self.keys.execution(&group(), None, run), Some(encode(&ended)))
+    }
+
+    /// Misses the fires up to this one.
+    fn skip_to(&mut self, second: i64) {
+        let others = second.unsigned_abs() / 2 - 1;
+        let skip = self.skipped(&Self::run(second), others);
+        self.cursor(second, LEADER, vec![skip]);
     }
 
     fn dispatch(&mut self, second: i64) -> RunId {
@@ -212,7 +230,12 @@ impl Tale {
     }
 
     fn found(&self, ends_at: Option<u64>) -> Vec<Promise> {
-        let terms = Terms { segments: SegmentCount::new(1).expect("valid"), calm_at: 0, ends_at };
+        let terms = Terms {
+            segments: SegmentCount::new(1).expect("valid"),
+            calm_at: 0,
+            ends_at,
+            drops_events: false,
+        };
         check(&self.entries, terms).into_iter().map(|violation| violation.promise).collect()
     }
 }
@@ -225,6 +248,11 @@ fn a_good_history_keeps_every_promise() {
     let (run, next) = tale.pass(2_000).failed(6);
     tale.end(WORKER, &run, Outcome::Failed);
     tale.write(LEADER, vec![tale.settled(&run), tale.delay(&next)]);
+    assert_eq!(tale.found(None), []);
+    tale.counted(8, 8, 1, vec![]);
+    tale.pass(4_000).counted(10, 8, 2, vec![]);
+    let skip = tale.skipped(&Tale::run(12), 2);
+    tale.pass(2_000).cursor(12, LEADER, vec![skip]);
     assert_eq!(tale.found(None), []);
     let mut drained = Tale::begin();
     drained.pass(2_000).whole(2);
@@ -241,9 +269,16 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a fire is decided that is not due", Promise::EachFireDecided, |t| { t.pass(3_000).dispatch(3); }),
     ("a record stands for too many fires", Promise::EachFireDecided, |t| { let skip = t.pass(6_000).skipped(&Tale::run(6), 7); t.cursor(6, LEADER, vec![skip]); }),
     ("a run appears without the cursor", Promise::EachFireDecided, |t| { t.pass(2_000); t.write(LEADER, vec![t.given(&Tale::run(2))]); }),
+    ("a fire is counted twice", Promise::EachFireDecided, |t| { t.pass(4_000).counted(4, 2, 2, vec![]); t.counted(4, 2, 3, vec![]); }),
+    ("a fire is counted and recorded", Promise::EachFireDecided, |t| { let skip = t.pass(2_000).skipped(&Tale::run(2), 0); t.counted(2, 2, 1, vec![skip]); }),
+    ("a fire is not counted", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.counted(4, 2, 1, vec![]); }),
+    ("a counter is forgotten", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.whole(4); }),
+    ("a record leaves counted fires out", Promise::EachFireDecided, |t| { t.pass(8_000).counted(4, 2, 2, vec![]); let skip = t.skipped(&Tale::run(6), 1); t.cursor(6, LEADER, vec![skip]); }),
     ("the cursor goes back", Promise::CursorAdvances, |t| { t.pass(2_000).whole(2); t.cursor(1, LEADER, vec![]); }),
     ("the cursor runs ahead of the time", Promise::CursorAdvances, |t| { t.cursor(60, LEADER, vec![]); }),
     ("a run is in two places", Promise::OnePlace, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
+    ("more runs than a job allows", Promise::WithinLimits, |t| { (t.job.max_in_flight, t.job.overlap, t.job.version) = (Some(1), Overlap::Allow, 2); t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
+    ("more runs than a group allows", Promise::WithinLimits, |t| { t.write(OTHER, vec![(t.keys.group(&group()), Some(br#"{"name":"alpha","max_in_flight":1}"#.into()))]); t.job.overlap = Overlap::Allow; t.job.version = 2; t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
     ("two runs overlap", Promise::NoOverlap, |t| { t.pass(4_000).dispatch(2); t.dispatch(4); }),
     ("a snapshot vanishes", Promise::NoneVanishes, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.snapshot(&group(), &client(), &run), None)]); }),
     ("an end is overwritten", Promise::EndStays, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.end(WORKER, &run, Outcome::Cancelled); t.end(WORKER, &run, Outcome::Succeeded); }),
@@ -308,7 +343,11 @@ fn every_planted_bug_is_found() {
 
 #[test]
 fn what_is_not_done_in_the_end_is_found() {
-    let stuck: [(&str, Plant); 4] = [
+    let stuck: [(&str, Plant); 5] = [
+        ("a counter of a job that is gone", |t| {
+            t.pass(2_000).counted(2, 2, 1, vec![]);
+            t.write(OTHER, vec![(t.keys.job(&t.job.id), None)]);
+        }),
         ("a fire", |t| {
             t.pass(2_000);
         }),

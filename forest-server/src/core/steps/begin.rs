@@ -9,7 +9,7 @@ use forest_proto::{JobId, RunId, Segment};
 
 use super::{Planned, Situation, Step, document};
 use crate::core::clients::Seat;
-use crate::core::compose::Occasion;
+use crate::core::compose::{Occasion, ghost};
 use crate::core::jobs::PlannedJob;
 use crate::core::overlap::{self, Admission, Undecided};
 use crate::core::routing::Router;
@@ -47,7 +47,7 @@ impl Situation<'_> {
             Some((_, job)) => self.create(router, txn, &job, occasion),
             None => {
                 let why = "the job was deleted or disabled before this attempt was due";
-                self.refuse(txn, &ghost(&delay), occasion, Outcome::Cancelled, why)
+                self.refuse(txn, &ghost(&delay.job, &delay.group), occasion, Outcome::Cancelled, why)
             }
         }
     }
@@ -74,7 +74,7 @@ impl Situation<'_> {
                 let snapshot = Snapshot { waits: true, ..self.composer.snapshot(job, occasion) };
                 txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)).into()
             }
-            Admission::Skip(why) => self.refuse(txn, job, occasion, Outcome::OverlapSkipped, why),
+            Admission::Skip(why) => self.refuse(txn, job, occasion, Outcome::OverlapSkipped, why.as_words()),
         }
     }
 
@@ -166,11 +166,4 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         checkpoint: delay.checkpoint.clone(),
         pinned: delay.client.clone(),
     }
-}
-
-/// A stand-in for a job that is gone, to record what became of its last attempt.
-pub(super) fn ghost(delay: &Delay) -> Job {
-    let target =
-        forest_proto::TargetName::new("deleted").unwrap_or_else(|_| unreachable!("a constant name is valid"));
-    Job::new(delay.job.clone(), "", delay.group.clone(), target)
 }

@@ -51,6 +51,8 @@ const ROWS: &[Row] = &[
     Row { name: "dispatch: the cursor", begin: due, meanwhile: applied_and_executed, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "dispatch: the generation, of a disabled job", begin: due, meanwhile: disabled, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::NoOldVersion },
     Row { name: "dispatch: the generation, of a new job", begin: due, meanwhile: another_job_is_due, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::EachFireDecided },
+    Row { name: "counters: the term", begin: left_over, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "counters: the cursor", begin: left_over, meanwhile: applied_and_collected, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "first cursor: the term", begin: first_cursor, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
     Row { name: "first cursor: its absence", begin: first_cursor, meanwhile: led_on, guard: ("/server/cursor/", Kind::Created), breaks: Promise::CursorAdvances },
     Row { name: "retry: the term", begin: retry, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
@@ -103,6 +105,20 @@ fn fired() -> (World, Leader) {
 
 fn due() -> (World, Leader, Txn) {
     let (world, mut leader) = story();
+    let txn = leader.batch(&world).unwrap().txn;
+    (world, leader, txn)
+}
+
+/// Skipped fires were counted, and their job is gone.
+fn left_over() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&forbidding("a", "* * * * * *"));
+    leader.catch_up(&world);
+    world.pass(5 * SECOND);
+    leader.dispatch(&mut world);
+    world.delete_job("a");
+    leader.catch_up(&world);
     let txn = leader.batch(&world).unwrap().txn;
     (world, leader, txn)
 }
@@ -214,6 +230,11 @@ fn applied_and_executed(world: &mut World, _: &mut Leader, txn: &Txn) {
     world.commit(txn);
     let (_, run) = world.given().pop().unwrap();
     world.execute(&run, Outcome::Succeeded);
+    world.collect();
+}
+
+fn applied_and_collected(world: &mut World, _: &mut Leader, txn: &Txn) {
+    world.commit(txn);
     world.collect();
 }
 

@@ -26,6 +26,7 @@ mod parked;
 mod queues;
 mod roll;
 mod routing;
+mod skips;
 mod tally;
 mod triggers;
 mod view;

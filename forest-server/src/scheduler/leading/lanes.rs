@@ -97,8 +97,12 @@ impl Leading {
         result: Result<Outcome, Error>,
         now: Now,
     ) -> Option<Segment> {
-        self.let_go(view, std::mem::take(&mut batch.promised));
-        let segment = batch.segment;
+        let (segment, promised) = (batch.segment, std::mem::take(&mut batch.promised));
+        if matches!(result, Ok(Outcome::Unknown { .. })) {
+            self.unsure.add_batch(segment, batch.compares, promised, now.boot);
+        } else {
+            self.let_go(view, promised);
+        }
         self.lanes[segment.index()] = match result {
             Ok(Outcome::Applied { revision }) => {
                 self.acknowledged(revision, now);

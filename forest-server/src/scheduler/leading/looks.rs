@@ -6,6 +6,7 @@ use forest_etcd::{Error, KeyValue, Outcome};
 use forest_proto::record::{Execution, Overlap, RequestKind, decode};
 use forest_proto::{GroupName, JobId, RunId, Segment};
 
+use super::unsure::{Counted, consumed};
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
 use crate::core::clients::Seat;
 use crate::core::compose::Composer;
@@ -153,7 +154,7 @@ impl Leading {
                     self.deferred.insert((segment, subject));
                     continue;
                 }
-                match self.look(view, &subject, now) {
+                match self.look_again(view, &subject, now) {
                     Step::Nothing => {}
                     Step::Wait => {
                         self.again.insert((now.boot + STEP_AGAIN, subject.clone()));
@@ -170,7 +171,9 @@ impl Leading {
                             self.requesting.insert(segment, subject.clone());
                         }
                         self.busy.insert(subject.clone());
-                        batch.push((subject, planned.promised, planned.txn));
+                        let consumes = consumed(view, &subject);
+                        let counted = planned.promised.map(|promise| Counted { promise, consumes });
+                        batch.push((subject, counted, planned.txn));
                     }
                 }
             }
@@ -184,6 +187,18 @@ impl Leading {
 
     fn next_subject(&mut self, view: &mut View) -> Option<Subject> {
         self.requests.pop_first().or_else(|| view.runs.next_marked().map(Subject::Run))
+    }
+
+    /// Looks at a subject, whose last transaction may still count on a place: then it is the place of the next one.
+    fn look_again(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
+        let Some(kept) = self.unsure.take_step(subject) else { return self.look(view, subject, now) };
+        self.router.release(&kept.counted.promise);
+        let step = self.look(view, subject, now);
+        if !matches!(&step, Step::Commit(planned) if planned.promised.is_some()) {
+            self.router.keep(&kept.counted.promise);
+            self.unsure.put_back(subject.clone(), kept);
+        }
+        step
     }
 
     fn look(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
@@ -200,21 +215,24 @@ impl Leading {
     pub(in crate::scheduler) fn stepped(
         &mut self,
         view: &mut View,
-        steps: Vec<(Subject, Option<Promise>)>,
+        steps: Vec<(Subject, Option<Counted>)>,
         results: Vec<Result<Outcome, Error>>,
         now: Now,
     ) {
         self.steps_in_flight -= 1;
-        for ((subject, promised), result) in steps.into_iter().zip(results) {
+        for ((subject, counted), result) in steps.into_iter().zip(results) {
             match result {
                 Ok(Outcome::Applied { revision }) => {
                     self.refusals.remove(&subject);
                     self.acknowledged(revision, now);
                     self.chain_parked(view, &subject);
-                    self.awaited.insert((revision, subject), promised);
+                    self.awaited.insert((revision, subject), counted.map(|counted| counted.promise));
                 }
                 other => {
-                    self.let_go(view, promised);
+                    // One that is refused may be so because an earlier one was applied, whose answer was lost.
+                    if let Some(counted) = counted {
+                        self.unsure.add_step(subject.clone(), counted, now.boot);
+                    }
                     if matches!(&other, Ok(Outcome::Refused { .. })) {
                         self.refused(&subject);
                     }

@@ -12,6 +12,7 @@ mod lanes;
 mod looks;
 #[cfg(test)]
 mod tests;
+mod unsure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,6 +30,8 @@ use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
 use lanes::Lane;
+pub(super) use unsure::Counted;
+use unsure::Unsure;
 
 /// Pause after etcd refused a transaction for a reason of its own.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -64,6 +67,7 @@ pub(super) struct Leading {
     requests: BTreeSet<Subject>,
     /// Committed, but not in the view yet.
     awaited: BTreeMap<(i64, Subject), Option<Promise>>,
+    unsure: Unsure,
     again: BTreeSet<(Duration, Subject)>,
     /// How often a step was refused since it last was not.
     refusals: BTreeMap<Subject, u32>,
@@ -78,7 +82,7 @@ pub(super) struct Leading {
 #[derive(Default)]
 pub(super) struct Duties {
     batches: Vec<Batch>,
-    steps: Vec<Vec<(Subject, Option<Promise>, Txn)>>,
+    steps: Vec<Vec<(Subject, Option<Counted>, Txn)>>,
     reads: Vec<(RunId, String)>,
     /// Cursors to read again, after an answer was lost.
     pub(super) unclear: Vec<Segment>,
@@ -105,6 +109,7 @@ impl Leading {
             busy: BTreeSet::new(),
             requests: BTreeSet::new(),
             awaited: BTreeMap::new(),
+            unsure: Unsure::default(),
             again: BTreeSet::new(),
             refusals: BTreeMap::new(),
             ahead: None,
@@ -166,6 +171,8 @@ impl Leading {
         self.router.set_time(now.boot);
         self.settled.let_go(view.revision());
         self.let_go_of_awaited(view);
+        let settled = self.unsure.settled(view, now.boot);
+        self.let_go(view, settled);
         self.take_touched(view, now);
         self.take_timers(view, now);
         if !held {
@@ -226,7 +233,7 @@ impl Duties {
             let store = store.clone();
             tasks.spawn(async move {
                 let (steps, txns): (Vec<_>, Vec<_>) =
-                    batch.into_iter().map(|(subject, promised, txn)| ((subject, promised), txn)).unzip();
+                    batch.into_iter().map(|(subject, counted, txn)| ((subject, counted), txn)).unzip();
                 let results = store.commit_all(txns).await;
                 Answer::Stepped { term, steps, results }
             });
