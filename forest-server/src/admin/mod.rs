@@ -3,6 +3,7 @@
 //! Any node serves any call. Reads come from the node's own view and from the history; writes go to etcd as
 //! guarded transactions and are answered once the node's own view shows them.
 
+mod backfills;
 mod calendars;
 mod cluster;
 mod error;
@@ -21,6 +22,7 @@ use forest_etcd::{SharedClock, Store};
 use forest_proto::Keyspace;
 use forest_proto::time::Instant;
 
+pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;

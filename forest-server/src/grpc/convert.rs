@@ -5,7 +5,7 @@ use forest_proto::record::{DayRange, Execution, Job, Outcome, Snapshot, encode};
 use forest_proto::time::Instant;
 
 use crate::admin::{
-    AdminError, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
+    AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
     StoredCalendar, StoredJob,
 };
 use crate::core::routing::queue::{Reason, Waiting};
@@ -130,6 +130,41 @@ impl From<StoredCalendar> for api::Calendar {
             updated_at: ms(calendar.updated_at),
             revision: stored.revision,
             jobs: count(stored.jobs),
+        }
+    }
+}
+
+impl From<BackfillSummary> for api::Backfill {
+    fn from(summary: BackfillSummary) -> Self {
+        let backfill = summary.backfill;
+        Self {
+            id: backfill.id.to_string(),
+            job_id: backfill.job.to_string(),
+            job_name: summary.job_name,
+            from: backfill.from.as_ms(),
+            to: backfill.to.as_ms(),
+            next: backfill.next.as_ms(),
+            created: backfill.created,
+            total: backfill.total,
+            max_fires: backfill.max_fires,
+            requested_at: backfill.requested_at.as_ms(),
+            live: u32::try_from(summary.live).unwrap_or(u32::MAX),
+            state: if summary.paused { "paused" } else { "running" }.into(),
+            params: backfill.params,
+        }
+    }
+}
+
+impl From<BackfillPlan> for api::StartBackfillResponse {
+    fn from(plan: BackfillPlan) -> Self {
+        let (backfill, last) = plan.stored.unzip();
+        Self {
+            fires: plan.fires,
+            first_at: ms(plan.first),
+            last_at: ms(plan.last),
+            beyond_max: plan.beyond_max,
+            backfill: backfill.map(Into::into),
+            last_run_id: last.map(|run| run.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use forest_proto::admin::v1::{self as api};
 use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::admin::{Admin, FireQuery, JobFilter, PageRequest, RunFilter};
+use crate::admin::{Admin, BackfillQuery, FireQuery, JobFilter, PageRequest, RunFilter};
 
 pub use forest_proto::admin::v1::admin_server::AdminServer;
 
@@ -163,6 +163,47 @@ impl Service for AdminApi {
             before: ms(found.before),
             after: ms(found.after),
         }))
+    }
+
+    async fn start_backfill(
+        &self,
+        request: Request<api::StartBackfillRequest>,
+    ) -> Answer<api::StartBackfillResponse> {
+        let request = request.into_inner();
+        let query = BackfillQuery {
+            job: request.job_id,
+            from: instant(request.from),
+            to: instant(request.to),
+            dry_run: request.dry_run,
+            max_fires: request.max_fires,
+            params: request.params,
+        };
+        let plan = self.admin.start_backfill(query).await.map_err(error::status)?;
+        Ok(Response::new(plan.into()))
+    }
+
+    async fn get_backfill(&self, request: Request<api::GetBackfillRequest>) -> Answer<api::Backfill> {
+        let found = self.admin.backfill(&request.into_inner().job_id).await.map_err(error::status)?;
+        Ok(Response::new(found.into()))
+    }
+
+    async fn list_backfills(
+        &self,
+        request: Request<api::ListBackfillsRequest>,
+    ) -> Answer<api::ListBackfillsResponse> {
+        let request = request.into_inner();
+        let found = self.admin.backfills(page(request.page_size, request.page_token)).await;
+        let found = found.map_err(error::status)?;
+        let backfills = found.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListBackfillsResponse { backfills, next_page_token: found.next }))
+    }
+
+    async fn cancel_backfill(
+        &self,
+        request: Request<api::CancelBackfillRequest>,
+    ) -> Answer<api::CancelBackfillResponse> {
+        self.admin.cancel_backfill(&request.into_inner().job_id).await.map_err(error::status)?;
+        Ok(Response::new(api::CancelBackfillResponse {}))
     }
 
     async fn set_calendar(&self, request: Request<api::SetCalendarRequest>) -> Answer<api::Calendar> {

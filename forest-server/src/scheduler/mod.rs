@@ -80,6 +80,7 @@ enum Subject {
     Run(RunId),
     /// One of a fixed delay.
     Job(JobId),
+    Backfill(JobId),
     Request((Segment, RequestKey)),
     Cancel((RunId, Seat)),
 }
