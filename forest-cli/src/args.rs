@@ -3,6 +3,7 @@
 //! What only the server can know (whether a cron expression is sound, which zones it has) is not checked
 //! here.
 
+mod backfill;
 mod calendar;
 mod job;
 
@@ -13,6 +14,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
@@ -72,6 +74,9 @@ pub(crate) enum Command {
     /// Jobs.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Backfills: runs of the fires of a range of the past.
+    #[command(subcommand)]
+    Backfill(BackfillCommand),
     /// Calendars: days that jobs leave out or put in.
     #[command(subcommand)]
     Calendar(CalendarCommand),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
+    Backfill, Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest, StartBackfillRequest,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) max_page: usize,
     pub(crate) groups: Vec<Group>,
     pub(crate) calendars: Vec<Calendar>,
+    pub(crate) backfill: Option<Backfill>,
+    pub(crate) backfill_asked: Option<StartBackfillRequest>,
     pub(crate) jobs: Vec<Map<String, Value>>,
     pub(crate) jobs_added: u32,
     pub(crate) patch: Option<EditJobRequest>,
@@ -59,6 +61,8 @@ impl Fake {
             max_page: 200,
             groups: Vec::new(),
             calendars: Vec::new(),
+            backfill: None,
+            backfill_asked: None,
             jobs: Vec::new(),
             jobs_added: 0,
             patch: None,
@@ -163,6 +167,7 @@ async fn run_cli(url: &str, args: &[&str], stdin: &str, interactive: bool) -> Ra
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         interactive,
+        live: false,
         width: DEFAULT_WIDTH,
     };
     let exit = commands::run(cli, &mut console).await;

@@ -82,7 +82,7 @@ fn names(names: Vec<String>) -> Value {
 }
 
 /// The parameters that flags or a file give, if any.
-pub(super) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
+pub(in crate::commands) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
     match flags.params_file {
         Some(path) => console.read_text(&path, MAX_PARAMS).map(Some),
         None => Ok(flags.params),
@@ -179,6 +179,7 @@ mod tests {
             stdout: Box::new(std::io::sink()),
             stderr: Box::new(std::io::sink()),
             interactive: false,
+            live: false,
             width: DEFAULT_WIDTH,
         }
     }
