@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest, StartBackfillRequest,
+    Backfill, Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
+    StartBackfillRequest,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;

@@ -97,12 +97,11 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
             backfill.job_name.clone(),
             format!("{}/{}", backfill.created, backfill.total),
             backfill.live.to_string(),
-            view.instant(backfill.next),
-            view.instant(backfill.to),
+            view.second(backfill.next),
             backfill.state.clone(),
         ]
     };
-    let header = &["JOB", "NAME", "CREATED", "ALIVE", "NEXT", "TO", "STATE"];
+    let header = &["JOB", "NAME", "CREATED", "ALIVE", "NEXT", "STATE"];
     let list = List { header, row: &row, json: &to_json };
     view.list(context.console, "backfills", &listed, &list)
 }

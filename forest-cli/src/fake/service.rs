@@ -283,10 +283,7 @@ impl Admin for Service {
         })
     }
 
-    async fn start_backfill(
-        &self,
-        request: Request<StartBackfillRequest>,
-    ) -> Answer<StartBackfillResponse> {
+    async fn start_backfill(&self, request: Request<StartBackfillRequest>) -> Answer<StartBackfillResponse> {
         let asked = request.into_inner();
         let mut state = self.state()?;
         find(&mut state, &asked.job_id)?;
@@ -341,7 +338,10 @@ impl Admin for Service {
         answer(ListBackfillsResponse { backfills, next_page_token: String::new() })
     }
 
-    async fn cancel_backfill(&self, request: Request<CancelBackfillRequest>) -> Answer<CancelBackfillResponse> {
+    async fn cancel_backfill(
+        &self,
+        request: Request<CancelBackfillRequest>,
+    ) -> Answer<CancelBackfillResponse> {
         let job = request.into_inner().job_id;
         match self.state()?.backfill.take() {
             Some(_) => answer(CancelBackfillResponse {}),

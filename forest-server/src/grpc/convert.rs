@@ -5,8 +5,8 @@ use forest_proto::record::{DayRange, Execution, Job, Outcome, Snapshot, encode};
 use forest_proto::time::Instant;
 
 use crate::admin::{
-    AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Fire, GroupSummary, NodeSummary, RunState, RunSummary,
-    StoredCalendar, StoredJob,
+    AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Fire, GroupSummary,
+    NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::Entry;

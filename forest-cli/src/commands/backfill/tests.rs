@@ -32,7 +32,10 @@ refused  1 more than --max 2
     assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::Ok, expected), "{}", ran.stderr);
     assert!(fake.state().backfill.is_none());
     let json = fake.cli(&line(&["--dry-run", "-o", "json"])).await.json();
-    assert_eq!((&json["fires"], &json["backfill"], &json["beyond_max"]), (&json!(3), &json!(null), &json!(0)));
+    assert_eq!(
+        (&json["fires"], &json["backfill"], &json["beyond_max"]),
+        (&json!(3), &json!(null), &json!(0))
+    );
     let asked = fake.state().backfill_asked.clone().expect("asked");
     assert_eq!((asked.from, asked.to - asked.from), (1_794_960_000_000, 11 * 3_600_000));
 }
@@ -44,14 +47,17 @@ async fn a_backfill_is_started_listed_and_cancelled() {
     assert_eq!(ran.json()["backfill"]["params"], "again", "{}", ran.stderr);
     let listed = fake.cli(&["backfill", "list"]).await.stdout;
     let expected = "\
-JOB  NAME  CREATED  ALIVE  NEXT                    TO                      STATE
-7    bill  0/3      0      2026-11-18 08:06:40+00  2026-11-18 11:00:00+00  running
+JOB  NAME  CREATED  ALIVE  NEXT                    STATE
+7    bill  0/3      0      2026-11-18 08:06:40+00  running
 ";
     assert_eq!(listed, expected);
     let second = fake.cli(&line(&[])).await;
     assert_eq!(second.exit, Exit::Refused, "{}", second.stderr);
     let cancelled = fake.cli(&["backfill", "cancel", "bill"]).await;
-    assert_eq!((cancelled.exit, cancelled.stderr.as_str()), (Exit::Ok, "forest-cli: deleted backfill of job 7\n"));
+    assert_eq!(
+        (cancelled.exit, cancelled.stderr.as_str()),
+        (Exit::Ok, "forest-cli: deleted backfill of job 7\n")
+    );
     assert_eq!(fake.cli(&["backfill", "cancel", "7"]).await.exit, Exit::NotFound);
 }
 

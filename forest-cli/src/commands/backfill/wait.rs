@@ -34,7 +34,8 @@ pub(super) async fn until_over(
     }
     if !exists(&mut context.api, last_run).await? {
         shown.end();
-        let what = "the backfill ended before its last fire: it was cancelled, or the job was changed or deleted";
+        let what =
+            "the backfill ended before its last fire: it was cancelled, or the job was changed or deleted";
         return Err(Failure::refused(what));
     }
     loop {
@@ -111,7 +112,8 @@ impl Shown {
             }
             Self::Lines { total, last } => {
                 let line = format!("{created} of {total} runs created, {message}");
-                let new = last.as_ref().is_none_or(|(at, shown)| at.elapsed() >= LINE_EVERY && *shown != line);
+                let new =
+                    last.as_ref().is_none_or(|(at, shown)| at.elapsed() >= LINE_EVERY && *shown != line);
                 if new {
                     console.note(&line);
                     *last = Some((Instant::now(), line));

@@ -82,7 +82,10 @@ fn names(names: Vec<String>) -> Value {
 }
 
 /// The parameters that flags or a file give, if any.
-pub(in crate::commands) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
+pub(in crate::commands) fn params(
+    flags: ParamsFlags,
+    console: &mut Console,
+) -> Result<Option<String>, Failure> {
     match flags.params_file {
         Some(path) => console.read_text(&path, MAX_PARAMS).map(Some),
         None => Ok(flags.params),

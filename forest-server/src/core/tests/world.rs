@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
-    Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot, Status,
-    decode, encode,
+    Backfill, Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot,
+    Status, decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -179,6 +179,56 @@ impl World {
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
+    }
+
+    /// A backfill as an administrator would write it.
+    pub(super) fn backfill_of(&mut self, job: &str, from: i64, to: i64) -> Backfill {
+        self.asked += 1;
+        let (from, to) = (Instant::from_ms(from), Instant::from_ms(to));
+        Backfill {
+            id: RequestKey::new(format!("backfill-{}", self.asked)).unwrap(),
+            job: id(job),
+            from,
+            to,
+            next: from,
+            created: 0,
+            total: 0,
+            max_fires: 10_000,
+            requested_at: Instant::from_ms(self.now_ms),
+            params: None,
+        }
+    }
+
+    pub(super) fn backfill(&mut self, job: &str, from: i64, to: i64) -> Backfill {
+        self.backfill_with(job, from, to, |_| {})
+    }
+
+    pub(super) fn backfill_with(
+        &mut self,
+        job: &str,
+        from: i64,
+        to: i64,
+        change: impl FnOnce(&mut Backfill),
+    ) -> Backfill {
+        let mut backfill = self.backfill_of(job, from, to);
+        change(&mut backfill);
+        let key = self.keys.backfill(self.segments.segment_of(&backfill.job), &backfill.job);
+        self.must(&Txn::new().absent(key.clone()).put(key, encode(&backfill)));
+        backfill
+    }
+
+    pub(super) fn cancel_backfill(&mut self, job: &str) {
+        self.audit.backfills.cancelled.insert(id(job));
+        let key = self.keys.backfill(self.segments.segment_of(&id(job)), &id(job));
+        self.must(&Txn::new().delete(key));
+    }
+
+    /// The jobs that have one.
+    pub(super) fn backfills(&self) -> Vec<JobId> {
+        self.parsed(|key| match key {
+            Key::Backfill { job, .. } => Some(job),
+            _ => None,
+        })
     }
 
     /// The open requests.
