@@ -155,6 +155,12 @@ pub enum Act {
     Cancel {
         pick: usize,
     },
+    /// The fires of so long, until so long ago.
+    Backfill {
+        job: usize,
+        ago_ms: i64,
+        span_ms: i64,
+    },
     AddGroup {
         group: usize,
     },
@@ -285,9 +291,28 @@ impl Plan {
             }
             plan.act(at, act);
         }
+        plan.backfill(stage, jobs);
         plan.events.extend(faults.into_iter().map(|(at, fault)| (at, Event::Fault(fault))));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// Of a randomness of their own: what else a seed stands for does not depend on them.
+    fn backfill(&mut self, stage: Stage, jobs: usize) {
+        let random = &mut Rng::with_seed(self.seed ^ 0xbac_f111);
+        let count = match stage {
+            Stage::Any => random.u64(..6),
+            Stage::Backfilled => 40,
+            _ => 0,
+        };
+        for _ in 0..count {
+            let (job, at) = (random.usize(..jobs), random.u64(CALM_MS..BUSY_MS));
+            let act = Act::Backfill { job, ago_ms: random.i64(0..20_000), span_ms: random.i64(500..12_000) };
+            if random.u8(..4) == 0 {
+                self.act(at + random.u64(..500), act.clone());
+            }
+            self.act(at, act);
+        }
     }
 
     fn act(&mut self, at: u64, act: Act) {
