@@ -4,6 +4,7 @@
 //! here.
 
 mod backfill;
+mod backoff;
 mod calendar;
 mod job;
 
@@ -47,7 +48,7 @@ pub(crate) struct Global {
         value_parser = server
     )]
     pub(crate) server: Vec<String>,
-    /// How to show data. `json` is one document, with instants as RFC 3339 in UTC.
+    /// How to show data. `wide` is a table with all columns. `json` is one document, with instants as RFC 3339 in UTC.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Show instants in `utc`, in the `local` zone or in an IANA zone such as Asia/Shanghai.
@@ -61,6 +62,8 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
+    /// The same, with more columns where a list has them.
+    Wide,
     Json,
 }
 

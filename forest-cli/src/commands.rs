@@ -34,7 +34,7 @@ impl Context<'_> {
     fn deleted(&mut self, kind: &str, id: &str) -> Result<(), Failure> {
         match self.view.format {
             Format::Json => self.console.print(&format!("{:#}\n", json!({ "deleted": { kind: id } }))),
-            Format::Table => {
+            Format::Table | Format::Wide => {
                 self.console.note(&format!("deleted {kind} {id}"));
                 Ok(())
             }

@@ -447,6 +447,7 @@ impl Admin for Service {
             running: 2,
             targets: vec!["bill".into(), "tax".into()],
             started_at: T0,
+            labels: [("zone", "a"), ("size", "small")].map(|(key, value)| (key.into(), value.into())).into(),
             ..Client::default()
         };
         let second = Client {

@@ -200,6 +200,7 @@ impl From<ClientSummary> for api::Client {
             targets: c.record.targets.into_iter().flatten().map(|target| target.to_string()).collect(),
             draining: c.record.draining,
             started_at: ms(c.record.started_at),
+            labels: c.record.labels.into_iter().collect(),
         }
     }
 }
