@@ -27,13 +27,13 @@ struct Row {
     breaks: Promise,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
     Created,
     Modified,
 }
 
-fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
+pub(super) fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     let is = match guard {
         Guard::Created { .. } => Kind::Created,
         Guard::Modified { .. } => Kind::Modified,
@@ -41,9 +41,9 @@ fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     is == kind && guard.key().contains(part)
 }
 
-const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
+pub(super) const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
 const CONF: (&str, Kind) = ("/server/conf/", Kind::Modified);
-const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
+pub(super) const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[

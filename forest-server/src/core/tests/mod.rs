@@ -4,7 +4,7 @@
 //! * [`fake`]: etcd, with its limits. [`audit`]: the promises that every single revision must keep; it works out
 //!   for itself which fires are due, and with [`backfills`] those of the past that are asked for. [`world`]: etcd, a clock, and those who write beside the leader.
 //!   [`leader`]: the shell around the core, without tasks and waits.
-//! * [`fires`] and [`chaos`] are random, the rest are single stories. [`guards`] takes the guards of the
+//! * [`fires`], [`chaos`] and [`cancel`] are random, the rest are single stories. [`guards`] takes the guards of the
 //!   transactions away one by one and shows what each of them is for.
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +12,7 @@ mod audit;
 mod backfill;
 mod backfills;
 mod calendars;
+mod cancel;
 mod chaos;
 mod edits;
 mod fake;

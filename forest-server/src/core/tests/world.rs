@@ -290,11 +290,14 @@ impl World {
 
     /// A client's claim, with a client's guards.
     pub(super) fn claim(&mut self, seat: &Seat, run: &RunId) -> bool {
+        let txn = self.claim_txn(seat, run);
+        txn.is_some_and(|txn| matches!(self.commit(&txn), Committed::Applied { .. }))
+    }
+
+    pub(super) fn claim_txn(&self, seat: &Seat, run: &RunId) -> Option<Txn> {
         let (from, registration) =
             (self.keys.snapshot(&seat.0, &seat.1, run), self.keys.client(&seat.0, &seat.1));
-        let (Some(given), Some(client)) = (self.etcd.get(&from), self.etcd.get(&registration)) else {
-            return false;
-        };
+        let (given, client) = (self.etcd.get(&from)?, self.etcd.get(&registration)?);
         let snapshot: Snapshot = decode(&given.value).unwrap();
         let execution = Execution::claimed(snapshot, Instant::from_ms(self.now_ms));
         let txn = Txn::new()
@@ -302,7 +305,7 @@ impl World {
             .created(registration, client.create_revision)
             .delete(from)
             .put(self.keys.execution(&seat.0, Some(&seat.1), run), encode(&execution));
-        matches!(self.commit(&txn), Committed::Applied { .. })
+        Some(txn)
     }
 
     /// Claims the run where it is.
@@ -314,15 +317,19 @@ impl World {
 
     /// A client's completion, with a client's guard.
     pub(super) fn complete(&mut self, seat: &Seat, run: &RunId, outcome: Outcome) -> bool {
+        let txn = self.complete_txn(seat, run, outcome);
+        txn.is_some_and(|txn| matches!(self.commit(&txn), Committed::Applied { .. }))
+    }
+
+    pub(super) fn complete_txn(&self, seat: &Seat, run: &RunId, outcome: Outcome) -> Option<Txn> {
         let key = self.keys.execution(&seat.0, Some(&seat.1), run);
-        let Some(kv) = self.etcd.get(&key) else { return false };
+        let kv = self.etcd.get(&key)?;
         let mut execution: Execution = decode(&kv.value).unwrap();
         if execution.status != Status::Running {
-            return false;
+            return None;
         }
         execution.finish(outcome, format!("{outcome:?}"), Instant::from_ms(self.now_ms), 0);
-        let txn = Txn::new().modified(key.clone(), kv.mod_revision).put(key, encode(&execution));
-        matches!(self.commit(&txn), Committed::Applied { .. })
+        Some(Txn::new().modified(key.clone(), kv.mod_revision).put(key, encode(&execution)))
     }
 
     /// A client's handler saves a checkpoint, with a client's guard.
