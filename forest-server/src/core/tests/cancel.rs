@@ -194,8 +194,11 @@ impl Play {
             self.leader.catch_up(&self.world);
             self.makes(Move::Settles, Way::Once);
             self.makes(Move::Passes, Way::Once);
+            self.world.collect();
+            if self.left().is_none() {
+                break;
+            }
         }
-        self.world.collect();
         self.verdict()
     }
 
@@ -207,15 +210,19 @@ impl Play {
         if audit.created() != audit.ended.len() {
             return Err(format!("{} runs and {} ends", audit.created(), audit.ended.len()));
         }
-        let left = self.world.etcd.all().filter_map(|kv| self.world.keys.parse(&kv.key));
+        match self.left() {
+            Some(key) => Err(format!("{key:?} is left")),
+            None => self.attempts(),
+        }
+    }
+
+    /// What must not be there in the end.
+    fn left(&self) -> Option<Key> {
         let is_left = |key: &Key| {
             let run = matches!(key, Key::Delay { .. } | Key::Pending { .. } | Key::Snapshot { .. });
             run || matches!(key, Key::Execution { .. } | Key::Cancel { .. } | Key::Request { .. })
         };
-        if let Some(key) = left.into_iter().find(is_left) {
-            return Err(format!("{key:?} is left"));
-        }
-        self.attempts()
+        self.world.etcd.all().filter_map(|kv| self.world.keys.parse(&kv.key)).find(is_left)
     }
 
     /// Reads everything that was ever written.
