@@ -59,7 +59,7 @@ impl Stage {
                 (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
             }
             Self::Backfilled => {
-                (spec.fires, spec.takes_ms) = (Fires::Seconds([1, 1, 2, 3][random.usize(..4)]), 100);
+                (spec.fires, spec.takes_ms) = (Fires::Seconds(random.u32(1..=2)), 100);
                 spec.overlap = if random.bool() { Overlap::Allow } else { Overlap::Forbid };
             }
             Self::Any
