@@ -3,6 +3,8 @@
 //! What only the server can know (whether a cron expression is sound, which zones it has) is not checked
 //! here.
 
+mod backfill;
+mod backoff;
 mod calendar;
 mod job;
 
@@ -13,6 +15,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
@@ -45,7 +48,7 @@ pub(crate) struct Global {
         value_parser = server
     )]
     pub(crate) server: Vec<String>,
-    /// How to show data. `json` is one document, with instants as RFC 3339 in UTC.
+    /// How to show data. `wide` is a table with all columns. `json` is one document, with instants as RFC 3339 in UTC.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Show instants in `utc`, in the `local` zone or in an IANA zone such as Asia/Shanghai.
@@ -59,6 +62,8 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
+    /// The same, with more columns where a list has them.
+    Wide,
     Json,
 }
 
@@ -72,6 +77,9 @@ pub(crate) enum Command {
     /// Jobs.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Backfills: runs of the fires of a range of the past.
+    #[command(subcommand)]
+    Backfill(BackfillCommand),
     /// Calendars: days that jobs leave out or put in.
     #[command(subcommand)]
     Calendar(CalendarCommand),

@@ -2,6 +2,7 @@
 //!
 //! Wire types end here; no command touches a stream or a clock of its own but through [`Context`].
 
+mod backfill;
 mod calendar;
 mod client;
 mod cron;
@@ -33,7 +34,7 @@ impl Context<'_> {
     fn deleted(&mut self, kind: &str, id: &str) -> Result<(), Failure> {
         match self.view.format {
             Format::Json => self.console.print(&format!("{:#}\n", json!({ "deleted": { kind: id } }))),
-            Format::Table => {
+            Format::Table | Format::Wide => {
                 self.console.note(&format!("deleted {kind} {id}"));
                 Ok(())
             }
@@ -53,6 +54,7 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
         Command::Status => status::show(&mut context).await,
         Command::Group(command) => group::run(&mut context, command).await,
         Command::Job(command) => job::run(&mut context, command).await,
+        Command::Backfill(command) => backfill::run(&mut context, command).await,
         Command::Calendar(command) => calendar::run(&mut context, command).await,
         Command::Cron(command) => cron::run(&mut context, command).await,
         Command::Run(command) => run::run(&mut context, command).await,
@@ -100,6 +102,7 @@ mod tests {
             stdout: Box::new(Closed),
             stderr: Box::new(stderr.clone()),
             interactive: false,
+            live: false,
             width: 80,
         };
         let line = ["forest-cli", "--server", &fake.url(), "client", "list"];

@@ -19,6 +19,8 @@ pub(crate) struct Console {
     pub(crate) stderr: Box<dyn Write>,
     /// Whether stdin is a terminal: only then can anybody answer a question.
     pub(crate) interactive: bool,
+    /// Whether stderr is a terminal: only there can something be drawn over.
+    pub(crate) live: bool,
     /// Columns of the terminal that stdout is.
     pub(crate) width: u16,
 }
@@ -31,6 +33,7 @@ impl Console {
             stdout: Box::new(io::stdout()),
             stderr: Box::new(io::stderr()),
             interactive: io::stdin().is_terminal(),
+            live: io::stderr().is_terminal(),
             width: comfy_table::Table::new().width().unwrap_or(DEFAULT_WIDTH),
         }
     }
@@ -102,6 +105,7 @@ mod tests {
             stdout: Box::new(io::sink()),
             stderr: Box::new(io::sink()),
             interactive,
+            live: false,
             width: DEFAULT_WIDTH,
         }
     }

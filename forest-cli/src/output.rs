@@ -49,7 +49,7 @@ impl View {
     ) -> Result<(), Failure> {
         let text = match self.format {
             Format::Json => document(json),
-            Format::Table => record(fields, console.width),
+            Format::Table | Format::Wide => record(fields, console.width),
         };
         console.print(&text)
     }

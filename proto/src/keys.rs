@@ -15,6 +15,7 @@
 //! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
+//! | `server/backfill/{segment}/{job}` | fires of the past that are being run, and how far that is |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
 //! | `server/user/{user}` | somebody who may log in |
 //! | `server/token/{token}` | a secret for programs |
@@ -91,6 +92,7 @@ pub enum Key {
     Jobgen(Segment),
     Delay { segment: Segment, due: Instant, run: RunId },
     Request { segment: Segment, key: RequestKey },
+    Backfill { segment: Segment, job: JobId },
     Answer { segment: Segment, key: RequestKey },
     User(UserName),
     Token(SecretId),
@@ -181,6 +183,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn request(&self, segment: Segment, key: &RequestKey) -> String {
         format!("{}/server/request/{segment}/{key}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn backfill(&self, segment: Segment, job: &JobId) -> String {
+        format!("{}/server/backfill/{segment}/{job}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -310,6 +317,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             Key::Delay { segment: segment()?, due: parse_stamp(due)?, run: run.parse().ok()? }
         }
         "request" => Key::Request { segment: segment()?, key: parts.next()?.parse().ok()? },
+        "backfill" => Key::Backfill { segment: segment()?, job: parts.next()?.parse().ok()? },
         "answer" => Key::Answer { segment: segment()?, key: parts.next()?.parse().ok()? },
         "user" => Key::User(first.parse().ok()?),
         "token" => Key::Token(first.parse().ok()?),
@@ -357,7 +365,8 @@ mod tests {
             (keys.meta(), Key::Meta),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
-            (keys.job(&job), Key::Job(job)),
+            (keys.job(&job), Key::Job(job.clone())),
+            (keys.backfill(segment, &job), Key::Backfill { segment, job }),
             (keys.calendar(&calendar), Key::Calendar(calendar)),
             (keys.cursor(segment), Key::Cursor(segment)),
             (keys.jobgen(segment), Key::Jobgen(segment)),

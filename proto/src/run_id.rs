@@ -2,7 +2,8 @@
 //!
 //! `{yyyyMMddHHmmssSSS of the fire, UTC}-{job id}-{attempt}`, and for a manual run
 //! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key. A run of a fixed
-//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed.
+//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed. A
+//! run of a backfill ends in `b{mark}`, where the mark comes from the backfill: the same fire may be made up for again.
 //! So the id of a scheduled run is a pure function of (job, fire time, attempt): whoever computes it
 //! again gets the same key. Ids sort by time, are at most 64 characters long and safe in keys and URLs.
 
@@ -60,9 +61,13 @@ impl RunId {
     /// A run that somebody asked for at `requested_at`.
     #[must_use]
     pub fn manual(job: &JobId, requested_at: Instant, key: &RequestKey) -> Self {
-        let mut hasher = fnv::FnvHasher::default();
-        hasher.write(key.as_str().as_bytes());
-        Self::build(&stamp(requested_at), job, 1, &format!("m{:08x}", hasher.finish() >> 32))
+        Self::build(&stamp(requested_at), job, 1, &mark('m', key))
+    }
+
+    /// The run of a fire at `fire_at`, made by the backfill `id`.
+    #[must_use]
+    pub fn backfilled(job: &JobId, fire_at: Instant, id: &RequestKey) -> Self {
+        Self::build(&stamp(fire_at), job, 1, &mark('b', id))
     }
 
     /// The same fire or request, another attempt.
@@ -101,6 +106,12 @@ impl RunId {
         self.parts().3.starts_with('m')
     }
 
+    /// Whether a backfill made it. All runs of one backfill have the same mark, and no others of the job have.
+    #[must_use]
+    pub fn backfill_mark(&self) -> Option<&str> {
+        Some(self.parts().3).filter(|mark| mark.starts_with('b'))
+    }
+
     /// Whether it is one of a fixed delay.
     #[must_use]
     pub fn is_planned(&self) -> bool {
@@ -118,6 +129,12 @@ impl RunId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn mark(kind: char, key: &RequestKey) -> String {
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(key.as_str().as_bytes());
+    format!("{kind}{:08x}", hasher.finish() >> 32)
 }
 
 /// `yyyyMMddHHmmssSSS` in UTC: how instants are written inside keys.
@@ -163,7 +180,7 @@ fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
     let marked = mark.is_empty()
         || mark == PLANNED
         || (mark.len() == 9
-            && mark.starts_with('m')
+            && mark.starts_with(['m', 'b'])
             && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     (canonical && marked).then_some((stamp, job, attempt, mark))
 }
@@ -225,6 +242,20 @@ mod tests {
         assert!(planned.is_planned() && !planned.is_manual() && planned.with_attempt(2).is_planned());
         assert!(planned != RunId::scheduled(&job, at, 1) && planned.at() == at);
         assert!("20261118110640000-j-1dd".parse::<RunId>().is_err());
+    }
+
+    #[test]
+    fn a_backfilled_run_is_not_the_fire_of_its_instant() {
+        let job = JobId::new("j").expect("valid");
+        let at = Instant::from_ms(1_795_000_000_000);
+        let key = |text: &str| RequestKey::new(text).expect("valid");
+        let run = RunId::backfilled(&job, at, &key("one"));
+        assert_eq!(run.as_str().parse::<RunId>().as_ref(), Ok(&run));
+        assert!(!run.is_manual() && !run.is_planned() && run.at() == at);
+        assert_ne!(run, RunId::backfilled(&job, at, &key("two")));
+        assert_eq!(run.with_attempt(2).backfill_mark(), run.backfill_mark());
+        assert!(RunId::scheduled(&job, at, 1).backfill_mark().is_none());
+        assert!(RunId::manual(&job, at, &key("one")).backfill_mark().is_none());
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::time::Duration;
 use forest_etcd::Process;
 use forest_proto::admin::v1 as api;
 use forest_proto::record::{Misfire, Overlap};
+use forest_proto::time::Instant;
 use forest_proto::{Key, Keyspace, RunId};
 use serde_json::json;
 use tonic::Status;
 
+use crate::clock::{BEGIN_MS, simulated_ms};
 use crate::etcd::Cluster;
 use crate::machine::{Api, Work};
 use crate::plan::{Act, GROUPS, JobSpec};
@@ -17,6 +19,9 @@ use crate::record::Record;
 
 /// Runs of a job that may wait for earlier ones.
 pub const QUEUE_LIMIT: u32 = 2;
+
+/// A backfill of more fires is refused: they would pile up, and then nothing drains.
+const BACKFILL_FIRES: u32 = 4;
 
 /// Nobody waits longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +55,11 @@ pub enum Call {
     },
     Cancel {
         run: RunId,
+    },
+    Backfill {
+        id: String,
+        from_ms: i64,
+        to_ms: i64,
     },
 }
 
@@ -106,6 +116,10 @@ pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Optio
             Call::Cancel { run: alive.get(pick % alive.len().max(1))?.clone() }
         }
         Act::AddGroup { group } => Call::AddGroup(GROUPS[*group], None),
+        Act::Backfill { job, ago_ms, span_ms } => {
+            let to_ms = BEGIN_MS + i64::try_from(simulated_ms()).unwrap_or(i64::MAX) - ago_ms;
+            Call::Backfill { id: jobs.get(job)?.clone(), from_ms: to_ms - span_ms, to_ms }
+        }
         Act::DeleteGroup { group } => Call::DeleteGroup(GROUPS[*group]),
     })
 }
@@ -138,6 +152,10 @@ impl std::fmt::Display for Call {
             Self::Delete { id } => write!(f, "delete {id}"),
             Self::Run { id, key } => write!(f, "run {id}, asked as {key}"),
             Self::Cancel { run } => write!(f, "cancel {run}"),
+            Self::Backfill { id, from_ms, to_ms } => {
+                let [from, to] = [from_ms, to_ms].map(|ms| Instant::from_ms(*ms));
+                write!(f, "backfill {id} from {from} to {to}")
+            }
         }
     }
 }
@@ -188,6 +206,16 @@ async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
         Call::Run { id, key } => {
             let request = api::RunJobRequest { id, idempotency_key: key, ..Default::default() };
             (format!("it is {}", api.run_job(request).await?.into_inner().run_id), None)
+        }
+        Call::Backfill { id, from_ms, to_ms } => {
+            let request = api::StartBackfillRequest {
+                job_id: id,
+                from: from_ms,
+                to: to_ms,
+                max_fires: BACKFILL_FIRES,
+                ..Default::default()
+            };
+            (format!("it has {} fires", api.start_backfill(request).await?.into_inner().fires), None)
         }
         Call::Cancel { run } => {
             api.cancel_run(api::CancelRunRequest { id: run.to_string() }).await?;

@@ -23,12 +23,14 @@ pub enum Step {
     Lost,
     Settle,
     Cancel,
+    Backfill,
     Claim,
     Complete,
     Collect,
     ChangeJob,
     AddJob,
     Ask,
+    AskBackfill,
     DeleteGroup,
 }
 
@@ -80,6 +82,7 @@ const CURSOR: &str = "/server/cursor/";
 const JOBGEN: &str = "/server/jobgen/";
 const DELAY: &str = "/server/delay/";
 const REQUEST: &str = "/server/request/";
+const BACKFILL: &str = "/server/backfill/";
 const ANSWER: &str = "/server/answer/";
 const PENDING: &str = "/server/pending/";
 const CONF: &str = "/server/conf/";
@@ -91,7 +94,8 @@ const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
 use Stage::{
-    Any, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning, Unanswered,
+    Any, Backfilled, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
+    Unanswered,
 };
 
 #[rustfmt::skip]
@@ -123,6 +127,10 @@ pub const MUTANTS: &[Mutant] = &[
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
     without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 200),
     without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, Frozen, 100),
+    without("backfill-term", Step::Backfill, LEADER, Created, Backfilled, 200),
+    without("backfill-document", Step::Backfill, BACKFILL, Modified, Backfilled, 400),
+    without("backfill-job", Step::Backfill, CONF, Modified, Backfilled, 100),
+    without("backfill-cursor", Step::Backfill, CURSOR, Modified, Backfilled, 200),
     without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, Deposed, 1300),
     without("claim-registration", Step::Claim, REGISTRATION, Created, Late, 100),
     without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
@@ -132,6 +140,8 @@ pub const MUTANTS: &[Mutant] = &[
     without("delete-group-jobgen", Step::DeleteGroup, JOBGEN, Modified, Regrouped, 100),
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
+    without("ask-backfill", Step::AskBackfill, BACKFILL, Created, Backfilled, 100),
+    without("ask-backfill-answer", Step::AskBackfill, ANSWER, Created, Backfilled, 100),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
     Mutant { name: "counters-forgotten", defect: Defect::CountersForgotten, stage: Any, within: 100 },
     Mutant { name: "limit-unread", defect: Defect::LimitUnread, stage: Any, within: 100 },
@@ -202,6 +212,7 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
         () if puts(LEADER) => Step::Campaign,
         () if leads && deletes(REQUEST) && compares(CONF) => Step::RequestRun,
         () if leads && deletes(REQUEST) => Step::Cancel,
+        () if leads && (puts(BACKFILL) || deletes(BACKFILL)) => Step::Backfill,
         () if leads && puts(CURSOR) => Step::Dispatch,
         () if leads && deletes(DELAY) => Step::Retry,
         () if leads && deletes(PENDING) => Step::Assign,
@@ -214,6 +225,7 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
         () if (puts(CONF) || deletes(CONF)) && compares(GROUP) => Step::AddJob,
         () if puts(CONF) || deletes(CONF) => Step::ChangeJob,
         () if puts(REQUEST) => Step::Ask,
+        () if puts(BACKFILL) => Step::AskBackfill,
         () if deletes(GROUP) => Step::DeleteGroup,
         () => return None,
     })

@@ -157,6 +157,12 @@ pub enum Act {
     Cancel {
         pick: usize,
     },
+    /// The fires of so long, until so long ago.
+    Backfill {
+        job: usize,
+        ago_ms: i64,
+        span_ms: i64,
+    },
     AddGroup {
         group: usize,
     },
@@ -288,9 +294,30 @@ impl Plan {
             }
             plan.act(at, act);
         }
+        plan.backfill(stage, jobs);
         plan.events.extend(faults.into_iter().map(|(at, fault)| (at, Event::Fault(fault))));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// Of a randomness of their own: what else a seed stands for does not depend on them.
+    fn backfill(&mut self, stage: Stage, jobs: usize) {
+        let random = &mut Rng::with_seed(self.seed ^ 0xbac_f111);
+        // What is longer than a few fires is refused.
+        let (count, longest_ms) = match stage {
+            Stage::Any => (random.u64(..6), 12_000),
+            Stage::Backfilled => (60, 4_000),
+            _ => return,
+        };
+        for _ in 0..count {
+            let (job, at) = (random.usize(..jobs), random.u64(CALM_MS..BUSY_MS));
+            let act =
+                Act::Backfill { job, ago_ms: random.i64(0..20_000), span_ms: random.i64(500..longest_ms) };
+            if random.u8(..4) == 0 {
+                self.act(at + random.u64(..500), act.clone());
+            }
+            self.act(at, act);
+        }
     }
 
     fn act(&mut self, at: u64, act: Act) {

@@ -5,6 +5,7 @@
 
 mod admin;
 mod architecture;
+mod backfill;
 mod calendars;
 mod cli;
 mod clients;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use forest_proto::record::RetryBackoff;
+
+use super::backoff::backoff;
 use super::{duration, duration_ms};
 use crate::paging::Paging;
 
@@ -160,6 +163,10 @@ pub(crate) struct JobFlags {
     /// How long to wait before the second, third, ... attempt: 1m,5m.
     #[arg(long, value_name = "DURATION,..", value_delimiter = ',', value_parser = duration_ms)]
     pub(crate) retry_delays: Option<Vec<u64>>,
+    /// Growing delays in place of a list: first=10s,max=10m,factor=2,jitter=20. Only `first` must be said;
+    /// the others are 1h, 2 and 0. `jitter` is the share in percent that may be taken off each delay.
+    #[arg(long, value_name = "NAME=VALUE,..", value_parser = backoff, conflicts_with = "retry_delays")]
+    pub(crate) retry_backoff: Option<RetryBackoff>,
     /// Which ends are tried again; all failures if not given.
     #[arg(long, value_name = "OUTCOME,..", value_delimiter = ',', value_parser = ["failed", "timed_out", "lost"])]
     pub(crate) retry_if: Option<Vec<String>>,
@@ -347,6 +354,8 @@ mod tests {
         check(&["add", "--at", "tomorrow"], ErrorKind::ValueValidation);
         check(&["add", "--label", "zone"], ErrorKind::ValueValidation);
         check(&["add", "--every", "often"], ErrorKind::ValueValidation);
+        check(&["add", "--retry-backoff", "first=soon"], ErrorKind::ValueValidation);
+        check(&["add", "--retry-backoff", "first=1s", "--retry-delays", "1m"], ErrorKind::ArgumentConflict);
         check(&["add", "--max-attempts", "101"], ErrorKind::ValueValidation);
         check(&["list", "--enabled", "--disabled"], ErrorKind::ArgumentConflict);
         check(&["next"], ErrorKind::MissingRequiredArgument);

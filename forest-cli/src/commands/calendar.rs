@@ -23,7 +23,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: CalendarCommand) -> 
             let calendar = get(context, name).await?;
             match context.view.format {
                 Format::Json => context.view.show(context.console, &to_json(&calendar), Vec::new()),
-                Format::Table => context.console.print(&file(&calendar, &context.view)),
+                Format::Table | Format::Wide => context.console.print(&file(&calendar, &context.view)),
             }
         }
         CalendarCommand::Delete { name, yes } => {

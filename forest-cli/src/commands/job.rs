@@ -11,6 +11,7 @@ use forest_proto::admin::v1::{
     AddJobRequest, DeleteJobRequest, EditJobRequest, ListJobsRequest, SetJobEnabledRequest,
 };
 
+pub(super) use document::params;
 pub(super) use find::find;
 pub(super) use next::show as show_next;
 use show::JobView;

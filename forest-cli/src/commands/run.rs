@@ -31,7 +31,7 @@ async fn cancel(context: &mut Context<'_>, id: String) -> Result<(), Failure> {
             let json = json!({ "cancel_requested": { "run": request.id } });
             context.view.show(context.console, &json, Vec::new())
         }
-        Format::Table => {
+        Format::Table | Format::Wide => {
             context.console.note(&format!("run {} was asked to stop, see `run get`", request.id));
             Ok(())
         }

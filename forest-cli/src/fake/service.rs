@@ -283,6 +283,72 @@ impl Admin for Service {
         })
     }
 
+    async fn start_backfill(&self, request: Request<StartBackfillRequest>) -> Answer<StartBackfillResponse> {
+        let asked = request.into_inner();
+        let mut state = self.state()?;
+        find(&mut state, &asked.job_id)?;
+        state.backfill_asked = Some(asked.clone());
+        let max_fires = if asked.max_fires == 0 { 100 } else { asked.max_fires };
+        let plan = StartBackfillResponse {
+            fires: 3,
+            first_at: T0 - 3 * HOUR,
+            last_at: T0 - HOUR,
+            beyond_max: 3_u64.saturating_sub(max_fires.into()),
+            ..StartBackfillResponse::default()
+        };
+        if asked.dry_run {
+            return answer(plan);
+        }
+        if state.backfill.is_some() {
+            let message = format!("job {} has a backfill already", asked.job_id);
+            return Err(refusal(Code::FailedPrecondition, message, "BACKFILL_EXISTS"));
+        }
+        let backfill = Backfill {
+            id: "5eed".into(),
+            job_id: asked.job_id,
+            job_name: "bill".into(),
+            from: asked.from,
+            to: asked.to,
+            next: T0 - 3 * HOUR,
+            total: 3,
+            max_fires,
+            requested_at: T0,
+            state: "running".into(),
+            params: asked.params,
+            ..Backfill::default()
+        };
+        state.backfill = Some(backfill.clone());
+        answer(StartBackfillResponse { backfill: Some(backfill), last_run_id: "r7".into(), ..plan })
+    }
+
+    /// Each time it is asked for, one more run has been created.
+    async fn get_backfill(&self, request: Request<GetBackfillRequest>) -> Answer<Backfill> {
+        let job = request.into_inner().job_id;
+        let mut state = self.state()?;
+        let Some(mut backfill) = state.backfill.take().filter(|known| known.job_id == job) else {
+            return Err(Status::not_found(format!("no backfill of job {job}")));
+        };
+        (backfill.created, backfill.next) = (backfill.created + 1, backfill.next + HOUR);
+        state.backfill = Some(backfill.clone()).filter(|known| known.created < known.total);
+        answer(backfill)
+    }
+
+    async fn list_backfills(&self, _: Request<ListBackfillsRequest>) -> Answer<ListBackfillsResponse> {
+        let backfills = self.state()?.backfill.clone().into_iter().collect();
+        answer(ListBackfillsResponse { backfills, next_page_token: String::new() })
+    }
+
+    async fn cancel_backfill(
+        &self,
+        request: Request<CancelBackfillRequest>,
+    ) -> Answer<CancelBackfillResponse> {
+        let job = request.into_inner().job_id;
+        match self.state()?.backfill.take() {
+            Some(_) => answer(CancelBackfillResponse {}),
+            None => Err(Status::not_found(format!("no backfill of job {job}"))),
+        }
+    }
+
     async fn set_calendar(&self, request: Request<SetCalendarRequest>) -> Answer<Calendar> {
         let request = request.into_inner();
         let days = |plus: bool| {
@@ -381,6 +447,7 @@ impl Admin for Service {
             running: 2,
             targets: vec!["bill".into(), "tax".into()],
             started_at: T0,
+            labels: [("zone", "a"), ("size", "small")].map(|(key, value)| (key.into(), value.into())).into(),
             ..Client::default()
         };
         let second = Client {

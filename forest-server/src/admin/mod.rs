@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod backfills;
 mod calendars;
 mod cluster;
 mod error;
@@ -34,6 +35,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
+pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;

@@ -6,8 +6,8 @@ use forest_proto::time::Instant;
 
 use crate::access::Caller;
 use crate::admin::{
-    Admin, AdminError, ClientSummary, ClusterSummary, Explanation, Fire, GroupSummary, NodeSummary, RunState,
-    RunSummary, StoredCalendar, StoredJob, TokenSummary, UserSummary,
+    Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
+    GroupSummary, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -135,6 +135,41 @@ impl From<StoredCalendar> for api::Calendar {
     }
 }
 
+impl From<BackfillSummary> for api::Backfill {
+    fn from(summary: BackfillSummary) -> Self {
+        let backfill = summary.backfill;
+        Self {
+            id: backfill.id.to_string(),
+            job_id: backfill.job.to_string(),
+            job_name: summary.job_name,
+            from: backfill.from.as_ms(),
+            to: backfill.to.as_ms(),
+            next: backfill.next.as_ms(),
+            created: backfill.created,
+            total: backfill.total,
+            max_fires: backfill.max_fires,
+            requested_at: backfill.requested_at.as_ms(),
+            live: u32::try_from(summary.live).unwrap_or(u32::MAX),
+            state: if summary.paused { "paused" } else { "running" }.into(),
+            params: backfill.params,
+        }
+    }
+}
+
+impl From<BackfillPlan> for api::StartBackfillResponse {
+    fn from(plan: BackfillPlan) -> Self {
+        let (backfill, last) = plan.stored.unzip();
+        Self {
+            fires: plan.fires,
+            first_at: ms(plan.first),
+            last_at: ms(plan.last),
+            beyond_max: plan.beyond_max,
+            backfill: backfill.map(Into::into),
+            last_run_id: last.map(|run| run.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
 impl From<Fire> for api::Fire {
     fn from(f: Fire) -> Self {
         Self { at: f.at.as_ms(), local: f.local, note: f.note }
@@ -166,6 +201,7 @@ impl From<ClientSummary> for api::Client {
             targets: c.record.targets.into_iter().flatten().map(|target| target.to_string()).collect(),
             draining: c.record.draining,
             started_at: ms(c.record.started_at),
+            labels: c.record.labels.into_iter().collect(),
         }
     }
 }

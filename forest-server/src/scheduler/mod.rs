@@ -79,6 +79,7 @@ enum Subject {
     Run(RunId),
     /// One of a fixed delay.
     Job(JobId),
+    Backfill(JobId),
     Request((Segment, RequestKey)),
     Cancel((RunId, Seat)),
 }

@@ -28,7 +28,7 @@ pub use job::{Job, JobStatus};
 pub use policy::{
     Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
 };
-pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
+pub use server::{Answer, Backfill, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};

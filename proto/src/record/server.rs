@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::is_default;
 use super::skips::Skips;
 use super::snapshot::Origin;
-use crate::name::{ClientId, GroupName, JobId, NodeId};
+use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::RunId;
 use crate::time::Instant;
 
@@ -135,6 +135,40 @@ pub struct Request {
     /// Who asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by: String,
+}
+
+/// `server/backfill/{segment}/{job}`: the fires of a range of the past, as far as they are still to be run. It is gone
+/// with the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// Which one of the job's backfills it is: its runs have a mark that comes from this.
+    pub id: RequestKey,
+    /// The job.
+    pub job: JobId,
+    /// Only fires from this instant on.
+    pub from: Instant,
+    /// Only fires before this instant.
+    pub to: Instant,
+    /// The next fire: those before have their runs.
+    pub next: Instant,
+    /// How many runs there are.
+    pub created: u32,
+    /// How many fires there were in the range when it was asked for.
+    pub total: u32,
+    /// It ends after so many runs, also if the job has more fires by then.
+    pub max_fires: u32,
+    /// When somebody asked.
+    pub requested_at: Instant,
+    /// Parameters in place of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<String>,
+}
+
+impl Backfill {
+    /// How many runs one may make where nobody says.
+    pub const FIRES: u32 = 100;
+    /// How many runs one may make at most.
+    pub const MOST_FIRES: u32 = 10_000;
 }
 
 /// `server/answer/{segment}/{key}`: kept for a while, so that a repeated request gets the first answer.

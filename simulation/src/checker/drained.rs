@@ -46,9 +46,15 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
         {
             continue;
         }
+        if let Key::Backfill { job, .. } = &key
+            && (!is_enabled(store, keys, job) || is_any(store, keys, |run| run.job() == job.as_str()))
+        {
+            // It waits its turn, or for somebody.
+            continue;
+        }
         let patience = match key {
             Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
-            Key::Request { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
+            Key::Request { .. } | Key::Backfill { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
             Key::Pending { .. } | Key::Snapshot { .. } => RUNNING_MS,
             Key::Execution { .. } => match decode::<Execution>(&stored.value) {
                 Ok(execution) if execution.status == Status::Running => RUNNING_MS,
@@ -89,15 +95,24 @@ fn others_of_group(store: &Store, keys: &Keyspace, group: &GroupName, run: &RunI
     })
 }
 
+fn is_enabled(store: &Store, keys: &Keyspace, job: &JobId) -> bool {
+    let stored = store.get(&keys.job(job));
+    stored.is_none_or(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.is_enabled()))
+}
+
 /// Whether other runs of a run's job are there, for which it may have to wait.
 fn others_of_job(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
+    is_any(store, keys, |other| other != run && other.job() == run.job())
+}
+
+fn is_any(store: &Store, keys: &Keyspace, is: impl Fn(&RunId) -> bool) -> bool {
     store.keys().any(|key| match keys.parse(key) {
         Some(
-            Key::Pending { run: other, .. }
-            | Key::Snapshot { run: other, .. }
-            | Key::Delay { run: other, .. }
-            | Key::Execution { run: other, .. },
-        ) => other != *run && other.job() == run.job(),
+            Key::Pending { run, .. }
+            | Key::Snapshot { run, .. }
+            | Key::Delay { run, .. }
+            | Key::Execution { run, .. },
+        ) => is(&run),
         _ => false,
     })
 }

@@ -136,6 +136,26 @@ impl Fires {
         self.counted.iter().filter_map(|(id, fires)| Some((id, left((id, fires))?))).collect()
     }
 
+    /// The fires of a job's schedule with `from <= fire < to`, also those before it counted.
+    pub(super) fn past(&self, job: &JobId, from_ms: i64, to_ms: i64) -> Vec<i64> {
+        let Some(job) = self.jobs.get(job) else { return Vec::new() };
+        let anchor = job.effective_after.map_or(0, |at| at.as_ms()) / 1_000;
+        let fires = |second: &i64| match period(job) {
+            Some(every) => (second - anchor) % every == 0,
+            None => fires_at(job, *second, anchor),
+        };
+        let seconds = (from_ms + 999).div_euclid(1_000)..(to_ms + 999).div_euclid(1_000);
+        seconds.filter(fires).map(|second| second * 1_000).collect()
+    }
+
+    /// Whether the clock has decided a fire, or will never.
+    pub(super) fn is_decided(&self, id: &JobId, at_ms: i64) -> bool {
+        let cursor = self.cursors.get(&self.segments.segment_of(id));
+        let due =
+            self.jobs.get(id).zip(cursor).map(|(job, cursor)| due_between(job, decided(cursor, id), at_ms));
+        due.is_some_and(|due| due.is_empty())
+    }
+
     /// Jobs with a fire before this instant that is not decided.
     pub(super) fn overdue(&self, before_ms: i64) -> Vec<(&JobId, i64)> {
         let late = |(id, job): (&'_ JobId, &Job)| {
@@ -169,16 +189,19 @@ fn due_between(job: &Job, after_ms: i64, until_ms: i64) -> Vec<i64> {
 
 /// Only what [`crate::plan::Fires`] writes.
 fn fires_at(job: &Job, second: i64, anchor: i64) -> bool {
-    let cron = &job.cron;
-    if let Trigger::FixedRate { every_ms } = job.trigger {
-        let every = i64::try_from(every_ms / 1_000).unwrap_or(i64::MAX);
+    if let Some(every) = period(job) {
         return second > anchor && (second - anchor) % every == 0;
     }
-    if let Some(every) = cron.strip_prefix("@every ").and_then(|text| text.strip_suffix('s')) {
-        return every.parse::<i64>().is_ok_and(|every| second > anchor && (second - anchor) % every == 0);
-    }
-    let step = cron.strip_prefix("*/").and_then(|text| text.strip_suffix(" * * * * *"));
+    let step = job.cron.strip_prefix("*/").and_then(|text| text.strip_suffix(" * * * * *"));
     step.and_then(|step| step.parse::<i64>().ok()).is_some_and(|step| (second % 60) % step == 0)
+}
+
+/// The seconds from fire to fire of an interval.
+fn period(job: &Job) -> Option<i64> {
+    if let Trigger::FixedRate { every_ms } = job.trigger {
+        return i64::try_from(every_ms / 1_000).ok();
+    }
+    job.cron.strip_prefix("@every ")?.strip_suffix('s')?.parse().ok()
 }
 
 /// Each fire in exactly one decision; those after the last decision are left.

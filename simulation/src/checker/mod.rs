@@ -3,6 +3,7 @@
 //! It works out by itself which fires are due, where each run is and who may write what, and compares. It shares
 //! the forms of the documents with the programs, and no decision.
 
+mod backfills;
 mod drained;
 mod fires;
 mod limits;
@@ -19,6 +20,7 @@ use forest_proto::{Key, Keyspace, SegmentCount};
 
 use crate::plan::Plan;
 use crate::record::{Change, Entry, Happened, Writer};
+use backfills::Backfills;
 use fires::Fires;
 use limits::Limits;
 use results::Results;
@@ -34,6 +36,8 @@ pub enum Promise {
     EachFireDecided,
     /// A cursor only goes on, and never beyond the present.
     CursorAdvances,
+    /// Each fire of a backfill gets one run, in order.
+    Backfilled,
     /// A run is in one place.
     OnePlace,
     /// A job that forbids it has no two runs that are alive.
@@ -153,6 +157,7 @@ struct Checker {
     store: Store,
     writers: Writers,
     fires: Fires,
+    backfills: Backfills,
     runs: Runs,
     /// `None`: they cannot be kept.
     limits: Option<Limits>,
@@ -167,6 +172,7 @@ impl Checker {
             store: Store::new(),
             writers: Writers::default(),
             fires: Fires::new(terms.segments),
+            backfills: Backfills::default(),
             runs: Runs::default(),
             limits: (!terms.drops_events).then(Limits::default),
             results: Results::default(),
@@ -189,7 +195,7 @@ impl Checker {
     fn revision(&mut self, by: Option<Writer>, changes: &[Change]) {
         let keys: Vec<Option<Key>> = changes.iter().map(|change| self.keys.parse(&change.key)).collect();
         let mut created = Vec::new();
-        let mut moves = Vec::new();
+        let (mut moves, mut backfills) = (Vec::new(), Vec::new());
         self.runs.begin();
         for (change, key) in changes.iter().zip(&keys) {
             let Some(key) = key else {
@@ -215,6 +221,7 @@ impl Checker {
             }
             match key {
                 Key::Job(id) => self.fires.job(id, touched.after, self.broken.now_ms),
+                Key::Backfill { job, .. } => backfills.push((job.clone(), change.value.as_deref())),
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }
@@ -232,6 +239,7 @@ impl Checker {
         let world =
             runs::World { fires: &self.fires, writers: &self.writers, store: &self.store, keys: &self.keys };
         self.runs.settle(by, &world, &mut created, &mut self.broken);
+        self.backfills.moved(&backfills, self.runs.backfilled(), &self.fires, &mut self.broken);
         self.fires.moved(&moves, &created, &mut self.broken);
         if let Some(limits) = &mut self.limits {
             limits.settle(&mut self.broken);

@@ -45,6 +45,8 @@ pub(super) struct Runs {
     /// Requests to stop a run that were there before the revision, and those that it removes.
     stops: BTreeSet<RunId>,
     stops_before: BTreeSet<RunId>,
+    /// Runs of backfills that begin in it.
+    backfilled: Vec<RunId>,
 }
 
 fn is_settled(doc: &Doc) -> bool {
@@ -65,7 +67,13 @@ fn is_in_the_way(run: &RunId, doc: &Doc) -> bool {
 impl Runs {
     pub(super) fn begin(&mut self) {
         self.touched.clear();
+        self.backfilled.clear();
         self.stops_before.clone_from(&self.stops);
+    }
+
+    /// The runs of backfills that begin in the revision at hand.
+    pub(super) fn backfilled(&self) -> &[RunId] {
+        &self.backfilled
     }
 
     pub(super) fn touch(&mut self, touched: &Touched<'_>) {
@@ -171,6 +179,9 @@ impl Runs {
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot, world, broken);
                 self.is_alone(run, doc, snapshot, world, broken);
+                if run.backfill_mark().is_some() && run.attempt() == 1 {
+                    self.backfilled.push(run.clone());
+                }
                 snapshot.as_ref()
             }
             Doc::Execution(execution, _) => {

@@ -1,8 +1,8 @@
 //! Planted bugs: each row takes a history that keeps every promise, and spoils one thing in it.
 
 use forest_proto::record::{
-    Answer, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome, Overlap,
-    Request, RequestKind, SkipReason, Skips, Snapshot, encode,
+    Answer, Backfill, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome,
+    Overlap, Request, RequestKind, SkipReason, Skips, Snapshot, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -128,6 +128,9 @@ impl Tale {
         );
         let mut snapshot: Snapshot = forest_proto::record::decode(text.as_bytes()).expect("a snapshot");
         (snapshot.job_version, snapshot.attempt, snapshot.term) = (self.job.version, run.attempt(), TERM);
+        if run.backfill_mark().is_some() {
+            snapshot.origin = Origin::Backfill;
+        }
         snapshot
     }
 
@@ -190,11 +193,7 @@ impl Tale {
     /// A run from its fire to its row.
     fn whole(&mut self, second: i64) -> RunId {
         let run = self.dispatch(second);
-        self.claim(&run);
-        self.start(&run);
-        self.end(WORKER, &run, Outcome::Succeeded);
-        self.save(&run, Outcome::Succeeded);
-        self.collect(&run);
+        self.played(&run);
         run
     }
 
@@ -229,6 +228,40 @@ impl Tale {
         (self.keys.execution(&group(), Some(&client()), run), Some(encode(&execution)))
     }
 
+    fn backfilled(second: i64) -> RunId {
+        RunId::backfilled(&JobId::new("j").expect("valid"), at(second), &RequestKey::new("b").expect("valid"))
+    }
+
+    /// Writes a backfill of the fires at -10, -8 and -6, as it is before its fire at `next`, or takes it away. With it
+    /// the run of one of them.
+    fn backfill(&mut self, by: Writer, next: Option<i64>, run: Option<i64>) {
+        let backfill = |next: i64| Backfill {
+            id: RequestKey::new("b").expect("valid"),
+            job: self.job.id.clone(),
+            from: at(-10),
+            to: at(-4),
+            next: at(next),
+            created: u32::try_from((next + 10) / 2).expect("not before the first"),
+            total: 3,
+            max_fires: 3,
+            requested_at: at(0),
+            params: None,
+        };
+        let document = next.map(|next| encode(&backfill(next)));
+        let mut changes = vec![(self.keys.backfill(segment(), &self.job.id), document)];
+        changes.extend(run.map(|second| self.given(&Self::backfilled(second))));
+        self.write(by, changes);
+    }
+
+    /// What becomes of a run once it is given.
+    fn played(&mut self, run: &RunId) {
+        self.claim(run);
+        self.start(run);
+        self.end(WORKER, run, Outcome::Succeeded);
+        self.save(run, Outcome::Succeeded);
+        self.collect(run);
+    }
+
     fn found(&self, ends_at: Option<u64>) -> Vec<Promise> {
         let terms = Terms {
             segments: SegmentCount::new(1).expect("valid"),
@@ -254,6 +287,13 @@ fn a_good_history_keeps_every_promise() {
     let skip = tale.skipped(&Tale::run(12), 2);
     tale.pass(2_000).cursor(12, LEADER, vec![skip]);
     assert_eq!(tale.found(None), []);
+    let mut past = Tale::begin();
+    past.backfill(OTHER, Some(-10), None);
+    for (next, run) in [(Some(-8), -10), (Some(-6), -8), (None, -6)] {
+        past.backfill(LEADER, next, Some(run));
+        past.played(&Tale::backfilled(run));
+    }
+    assert_eq!(past.found(None), []);
     let mut drained = Tale::begin();
     drained.pass(2_000).whole(2);
     assert_eq!(drained.found(Some(4_500)), []);
@@ -274,6 +314,11 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a fire is not counted", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.counted(4, 2, 1, vec![]); }),
     ("a counter is forgotten", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.whole(4); }),
     ("a record leaves counted fires out", Promise::EachFireDecided, |t| { t.pass(8_000).counted(4, 2, 2, vec![]); let skip = t.skipped(&Tale::run(6), 1); t.cursor(6, LEADER, vec![skip]); }),
+    ("a fire of a backfill is left out", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, Some(-6), Some(-8)); }),
+    ("a backfill moves without a run", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, Some(-8), None); }),
+    ("a backfill ends before its last fire", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, None, Some(-10)); }),
+    ("a run of a backfill that is not there", Promise::Backfilled, |t| { t.write(LEADER, vec![t.given(&Tale::backfilled(-10))]); }),
+    ("a follower moves a backfill", Promise::OneTerm, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(OTHER, Some(-8), Some(-10)); }),
     ("the cursor goes back", Promise::CursorAdvances, |t| { t.pass(2_000).whole(2); t.cursor(1, LEADER, vec![]); }),
     ("the cursor runs ahead of the time", Promise::CursorAdvances, |t| { t.cursor(60, LEADER, vec![]); }),
     ("a run is in two places", Promise::OnePlace, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
@@ -343,10 +388,14 @@ fn every_planted_bug_is_found() {
 
 #[test]
 fn what_is_not_done_in_the_end_is_found() {
-    let stuck: [(&str, Plant); 5] = [
+    let stuck: [(&str, Plant); 6] = [
         ("a counter of a job that is gone", |t| {
             t.pass(2_000).counted(2, 2, 1, vec![]);
             t.write(OTHER, vec![(t.keys.job(&t.job.id), None)]);
+        }),
+        ("a backfill", |t| {
+            t.pass(2_000).whole(2);
+            t.backfill(OTHER, Some(-10), None);
         }),
         ("a fire", |t| {
             t.pass(2_000);

@@ -74,6 +74,8 @@ fn is_leaders(by: Option<Writer>, touched: &Touched<'_>) -> bool {
         Key::Execution { .. } => is_node && touched.after.is_some(),
         Key::Cancel { .. } => touched.after.is_some() || is_node,
         Key::Request { .. } => touched.after.is_none(),
+        // Who asks for one writes it once; nobody cancels one here.
+        Key::Backfill { .. } => touched.before.is_some(),
         _ => false,
     }
 }

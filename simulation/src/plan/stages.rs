@@ -30,6 +30,8 @@ pub enum Stage {
     Deaf,
     /// Workers write their results over what was decided without them, while the database is slow.
     Hasty,
+    /// People ask for backfills, while leaders hear little and late of what became of them, or lose their lease.
+    Backfilled,
     /// A group comes and goes, and jobs in it.
     Regrouped,
 }
@@ -55,6 +57,10 @@ impl Stage {
                 // What is tried again and then overwritten is tried again twice: nobody can help that.
                 (spec.max_attempts, spec.retry_lost) = (1, false);
                 (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
+            }
+            Self::Backfilled => {
+                (spec.fires, spec.takes_ms) = (Fires::Seconds(random.u32(1..=2)), 100);
+                spec.overlap = if random.bool() { Overlap::Allow } else { Overlap::Forbid };
             }
             Self::Any
             | Self::Deposed
@@ -91,6 +97,7 @@ impl Stage {
             Self::Late => late(random, nodes, machines),
             Self::Forgetful => forgetful(random),
             Self::Unanswered => unanswered(random),
+            Self::Backfilled => backfilled(random),
             Self::Cancelled => cancelled(random, nodes, machines),
             Self::Deaf => deaf(random, nodes),
             Self::Hasty => hasty(random, nodes, machines),
@@ -137,6 +144,16 @@ fn unanswered(random: &mut Rng) -> Vec<(u64, Fault)> {
         let trouble = Trouble { lost_replies: 30, late_requests: 40, ..Trouble::default() };
         faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
         at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn backfilled(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let mut faults = unanswered(random);
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        faults.push((at, Fault::ExpireLease { machine: LEADER }));
+        at += random.u64(3_000..9_000);
     }
     faults
 }

@@ -58,10 +58,20 @@ pub(super) fn change(flags: JobFlags, console: &mut Console) -> Result<Change, F
     for name in SERVERS_OWN {
         patch.remove(name);
     }
+    one_kind_of_delays(&mut patch);
     if patch.is_empty() {
         return Err(Failure::usage("nothing to change: give a flag such as --cron, or a document with -f"));
     }
     Ok(Change { patch, id, version })
+}
+
+/// What waits by another rule than before waits by that alone.
+fn one_kind_of_delays(patch: &mut Map<String, Value>) {
+    for (given, other) in [("retry_backoff", "retry_delays_ms"), ("retry_delays_ms", "retry_backoff")] {
+        if patch.get(given).is_some_and(|value| !value.is_null()) && !patch.contains_key(other) {
+            patch.insert(other.to_owned(), Value::Null);
+        }
+    }
 }
 
 impl Change {
@@ -82,7 +92,10 @@ fn names(names: Vec<String>) -> Value {
 }
 
 /// The parameters that flags or a file give, if any.
-pub(super) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
+pub(in crate::commands) fn params(
+    flags: ParamsFlags,
+    console: &mut Console,
+) -> Result<Option<String>, Failure> {
     match flags.params_file {
         Some(path) => console.read_text(&path, MAX_PARAMS).map(Some),
         None => Ok(flags.params),
@@ -128,6 +141,7 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         ("misfire_threshold_ms", flags.misfire_threshold.map(Value::from)),
         ("max_attempts", flags.max_attempts.map(Value::from)),
         ("retry_delays_ms", flags.retry_delays.map(Value::from)),
+        ("retry_backoff", flags.retry_backoff.and_then(|backoff| serde_json::to_value(backoff).ok())),
         ("on_lost", flags.on_lost.map(Value::from)),
         ("start_deadline_ms", flags.start_deadline.map(Value::from)),
         ("status", flags.disabled.then_some(DISABLED.into())),
@@ -179,6 +193,7 @@ mod tests {
             stdout: Box::new(std::io::sink()),
             stderr: Box::new(std::io::sink()),
             interactive: false,
+            live: false,
             width: DEFAULT_WIDTH,
         }
     }
@@ -286,6 +301,30 @@ mod tests {
         let change = change(flags, &mut console(r#"{"start_deadline_ms":null}"#)).expect("changes");
         let (patch, version) = change.for_job("7").expect("accepted");
         assert_eq!((patch.as_str(), version), (r#"{"remark":"x","start_deadline_ms":null}"#, None));
+    }
+
+    #[test]
+    fn delays_of_one_kind_take_the_place_of_the_other() {
+        let patch = |flags: JobFlags| {
+            let (patch, _) =
+                change(flags, &mut console("")).expect("changes").for_job("7").expect("accepted");
+            serde_json::from_str::<Value>(&patch).expect("JSON")
+        };
+        let backoff = forest_proto::record::RetryBackoff {
+            first_ms: 1_000,
+            max_ms: 60_000,
+            factor_percent: 150,
+            jitter_percent: 20,
+        };
+        let grows = json!({ "first_ms": 1000, "max_ms": 60000, "factor_percent": 150, "jitter_percent": 20 });
+        let growing = JobFlags { retry_backoff: Some(backoff.clone()), ..JobFlags::default() };
+        assert_eq!(patch(growing), json!({ "retry_backoff": grows, "retry_delays_ms": null }));
+        let listed = JobFlags { retry_delays: Some(vec![5]), ..JobFlags::default() };
+        assert_eq!(patch(listed), json!({ "retry_backoff": null, "retry_delays_ms": [5] }));
+
+        let new = JobFlags { retry_backoff: Some(backoff), every: Some("90s".to_owned()), ..flags() };
+        let document = json(new_job(new, &mut console("")));
+        assert_eq!((&document["retry_backoff"], document.get("retry_delays_ms")), (&grows, None));
     }
 
     #[test]

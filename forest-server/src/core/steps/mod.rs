@@ -8,8 +8,10 @@
 //! of any number of copies of one transaction, one commits.
 //!
 //! A run's life in files: [`begin`] creates it, [`unstarted`] brings it to a client, [`ended`] settles it and has it
-//! tried again, [`stop`] ends it early; [`requests`] is what people ask for.
+//! tried again, [`stop`] ends it early; [`requests`] is what people ask for, and [`backfill`] what they ask for many
+//! fires of the past at once.
 
+pub(crate) mod backfill;
 mod begin;
 mod ended;
 mod requests;

@@ -11,6 +11,7 @@ use forest_proto::record::{
 };
 use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
 
+use super::backfills::Ledger;
 use super::tally::{Decision, Tally};
 use crate::core::clients::Seat;
 
@@ -34,6 +35,8 @@ pub(super) enum Promise {
     NoOldVersion,
     /// It may stay where it is, when a request is consumed.
     CursorAdvances,
+    /// Each fire of a backfill gets one run, in order.
+    Backfilled,
     /// A run is cancelled for another one only where that waits for it, and the job wants it so.
     ReplacedByOne,
     /// Nothing is created in the name of an earlier term.
@@ -57,6 +60,7 @@ type Docs = BTreeMap<String, Doc>;
 pub(super) struct Audit {
     keys: Keyspace,
     pub(super) tally: Tally,
+    pub(super) backfills: Ledger,
     term: i64,
     clients: BTreeMap<Seat, ClientRecord>,
     runs: BTreeMap<String, BTreeMap<RunId, Docs>>,
@@ -88,6 +92,7 @@ impl Audit {
         Self {
             keys,
             tally: Tally::new(segments),
+            backfills: Ledger::default(),
             term: 0,
             clients: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -110,7 +115,7 @@ impl Audit {
     /// One revision.
     pub(super) fn observe(&mut self, now_ms: i64, changes: &[Change]) {
         let mut touched: BTreeMap<RunId, Docs> = BTreeMap::new();
-        let mut moves = Vec::new();
+        let (mut moves, mut backfills) = (Vec::new(), BTreeMap::new());
         for change in changes {
             let (text, kv) = match change {
                 Change::Put(kv) => (&kv.key, Some(kv)),
@@ -125,6 +130,9 @@ impl Audit {
                 Some(Key::Cursor(segment)) => {
                     moves.extend(value.map(|value| (segment, decode::<Cursor>(value).unwrap())));
                 }
+                Some(Key::Backfill { job, .. }) => {
+                    backfills.insert(job, value.map(<[u8]>::to_vec));
+                }
                 Some(Key::Client { group, client }) => {
                     match value.and_then(ClientRecord::read) {
                         Some(record) => self.clients.insert((group, client), record),
@@ -135,14 +143,19 @@ impl Audit {
                 None => {}
             }
         }
-        let mut decisions = Vec::new();
+        let (mut decisions, mut backfilled) = (Vec::new(), Vec::new());
         for (run, before) in &touched {
             let after = self.docs(run);
             if after.len() > 1 {
                 self.breaks(Promise::OnePlace, format!("{run}: {:?}", after.keys()));
             }
             match (before.values().next(), after.values().next()) {
-                (None, Some(doc)) => decisions.extend(self.begins(run, doc, &touched, now_ms)),
+                (None, Some(doc)) => {
+                    if run.backfill_mark().is_some() && run.attempt() == 1 {
+                        backfilled.push(run.clone());
+                    }
+                    decisions.extend(self.begins(run, doc, &touched, now_ms));
+                }
                 // What was only planned may be planned anew.
                 (Some(Doc::Delay), None) if run.attempt() == 1 => {
                     self.created.remove(run);
@@ -154,6 +167,7 @@ impl Audit {
                 _ => {}
             }
         }
+        self.broken.extend(self.backfills.observe(backfills, backfilled, &self.tally));
         self.check_moves(now_ms, &moves, &decisions);
     }
 
@@ -235,6 +249,10 @@ impl Audit {
                 (&execution.snapshot, execution.outcome)
             }
         };
+        if run.backfill_mark().is_some() && matches!(doc, Doc::Execution(..)) {
+            let what = format!("{run} began with its end");
+            self.broken.push((Promise::Backfilled, what));
+        }
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
         (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: JobId::new(run.job()).unwrap(),

@@ -5,8 +5,8 @@
 //! the row is broken.
 
 use forest_etcd::{Guard, Outcome as Committed, Txn};
-use forest_proto::RunId;
-use forest_proto::record::{Job, OnLost, Outcome, Overlap, Trigger};
+use forest_proto::record::{Calendar, Job, OnLost, Outcome, Overlap, Trigger};
+use forest_proto::{CalendarName, RunId};
 
 use super::audit::Promise;
 use super::leader::Leader;
@@ -27,13 +27,13 @@ struct Row {
     breaks: Promise,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
     Created,
     Modified,
 }
 
-fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
+pub(super) fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     let is = match guard {
         Guard::Created { .. } => Kind::Created,
         Guard::Modified { .. } => Kind::Modified,
@@ -41,9 +41,9 @@ fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     is == kind && guard.key().contains(part)
 }
 
-const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
+pub(super) const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
 const CONF: (&str, Kind) = ("/server/conf/", Kind::Modified);
-const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
+pub(super) const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -72,6 +72,12 @@ const ROWS: &[Row] = &[
     Row { name: "plan: the job", begin: unplanned, meanwhile: disabled, guard: CONF, breaks: Promise::EachFireDecided },
     Row { name: "plan: the cursor", begin: unplanned, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
     Row { name: "planned: the cursor", begin: planned_is_due, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "backfill: the term", begin: backfilling, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "backfill: its document", begin: backfilling_where_runs_may_overlap, meanwhile: applied_and_executed, guard: ("/server/backfill/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "backfill: its document, of a cancelled one", begin: backfilling, meanwhile: backfill_is_cancelled, guard: ("/server/backfill/", Kind::Modified), breaks: Promise::Backfilled },
+    Row { name: "backfill: the job", begin: backfilling, meanwhile: disabled, guard: CONF, breaks: Promise::NoOldVersion },
+    Row { name: "backfill: the cursor", begin: backfilling, meanwhile: fired_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "backfill: the generation", begin: backfilling_on_a_calendar, meanwhile: a_day_is_left_out, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::Backfilled },
     Row { name: "waiting: its key", begin: next_in_line, meanwhile: applied_and_executed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "replaced: the one that waits", begin: replaced, meanwhile: successor_is_cancelled, guard: ("/server/pending/", Kind::Modified), breaks: Promise::ReplacedByOne },
     Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
@@ -318,14 +324,14 @@ fn without_any_one_of_its_guards_a_promise_is_broken() {
 #[test]
 fn every_transaction_of_a_leader_ends_with_its_term() {
     let mut begun = 0;
-    for begin in [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled] {
+    for begin in [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling] {
         let (mut world, _, txn) = begin();
         assert!(txn.guards.iter().any(|guard| matches(guard, TERM)));
         Leader::elect(&mut world);
         assert!(matches!(world.commit(&txn), Committed::Refused { .. }));
         begun += 1;
     }
-    assert_eq!(begun, 9);
+    assert_eq!(begun, 10);
 }
 
 #[test]
@@ -416,4 +422,42 @@ fn successor_is_cancelled(world: &mut World, leader: &mut Leader, _: &Txn) {
 fn queues_instead(world: &mut World, _: &mut Leader, _: &Txn) {
     let stored = world.audit.tally.get(&id("a")).unwrap().clone();
     world.save(&Job { overlap: Overlap::QueueOne, ..stored });
+}
+
+/// A job with a backfill, of which no run is there yet.
+fn backfilled(job: &Job) -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save_calendar(&calendar(&[]));
+    world.save(job);
+    world.backfill("a", START - 3 * MINUTE, START);
+    leader.catch_up(&world);
+    let txn = leader.txn_of_backfill(&world, "a");
+    (world, leader, txn)
+}
+
+fn backfilling() -> (World, Leader, Txn) {
+    backfilled(&minutely())
+}
+
+fn backfilling_where_runs_may_overlap() -> (World, Leader, Txn) {
+    backfilled(&job("a", "0 * * * * *"))
+}
+
+fn backfilling_on_a_calendar() -> (World, Leader, Txn) {
+    backfilled(&Job { calendars: vec!["cn".into()], ..job("a", "0 * * * * *") })
+}
+
+fn calendar(excluded: &[&str]) -> Calendar {
+    let name = CalendarName::new("cn").unwrap();
+    let excluded = excluded.iter().map(|days| days.parse().unwrap()).collect();
+    Calendar { name, remark: String::new(), excluded, included: Vec::new(), version: 1, updated_at: None }
+}
+
+fn a_day_is_left_out(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save_calendar(&calendar(&["2027-01-15"]));
+}
+
+fn backfill_is_cancelled(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.cancel_backfill("a");
 }

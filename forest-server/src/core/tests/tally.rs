@@ -113,8 +113,21 @@ impl Tally {
         users.into_iter().for_each(|job| self.schedule(job));
     }
 
+    /// The job's first fire that is not decided.
+    pub(super) fn next_of(&self, id: &JobId) -> Option<i64> {
+        self.jobs.get(id)?.next
+    }
+
     fn schedule(&mut self, job: Job) {
-        let id = job.id.clone();
+        let (id, timing) = (job.id.clone(), self.timing_of(&job));
+        let mut known = Known { job, timing, next: None };
+        if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
+            known.plan(cursor);
+        }
+        self.jobs.insert(id, known);
+    }
+
+    pub(super) fn timing_of(&self, job: &Job) -> Option<Timing> {
         let cron =
             if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
         let calendars: Option<Vec<_>> = job.calendars.iter().map(|name| self.calendars.get(name)).collect();
@@ -132,12 +145,7 @@ impl Tally {
             Trigger::Once { at } => Some(Schedule::once(at.as_ms())),
             Trigger::FixedDelay { .. } | Trigger::Manual => None,
         };
-        let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
-        let mut known = Known { job, timing, next: None };
-        if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
-            known.plan(cursor);
-        }
-        self.jobs.insert(id, known);
+        schedule.map(|schedule| Timing::new(Arc::new(schedule), job))
     }
 
     /// A cursor was moved, with these decisions about jobs of its segment.

@@ -62,7 +62,7 @@ impl Leading {
     fn mark(&mut self, view: &mut View, subject: Subject) {
         match subject {
             Subject::Run(run) => view.runs.mark(&run),
-            Subject::Job(_) | Subject::Request(_) | Subject::Cancel(_) => {
+            Subject::Job(_) | Subject::Backfill(_) | Subject::Request(_) | Subject::Cancel(_) => {
                 self.requests.insert(subject);
             }
         }
@@ -91,6 +91,7 @@ impl Leading {
         groups.iter().for_each(|group| self.mark_parked(view, group));
         self.requests.extend(touched.requests.into_iter().map(Subject::Request));
         self.requests.extend(touched.jobs.into_iter().map(Subject::Job));
+        self.requests.extend(touched.backfills.into_iter().map(Subject::Backfill));
     }
 
     pub(super) fn take_timers(&mut self, view: &mut View, now: Now) {
@@ -126,6 +127,7 @@ impl Leading {
             view.runs.mark_all();
             self.requests.extend(view.requests.iter().map(|(id, _)| Subject::Request(id.clone())));
             self.requests.extend(view.jobs.chains().cloned().map(Subject::Job));
+            self.requests.extend(view.backfills.iter().map(|(job, _)| Subject::Backfill(job.clone())));
             self.requests.extend(view.cancels.iter().map(|(id, ())| Subject::Cancel(id.clone())));
         }
     }
@@ -207,6 +209,7 @@ impl Leading {
         match subject {
             Subject::Run(run) => situation.of_run(&mut self.router, run),
             Subject::Job(job) => situation.of_job(job),
+            Subject::Backfill(job) => situation.of_backfill(&mut self.router, job),
             Subject::Request(request) => situation.of_request(&mut self.router, request),
             Subject::Cancel(cancel) => situation.of_cancel(cancel),
         }
@@ -314,6 +317,7 @@ fn moves_cursor(view: &View, subject: &Subject) -> Option<Segment> {
     let job = match subject {
         Subject::Cancel(_) => return None,
         Subject::Job(job) => return Some(view.jobs.segment_of(job)),
+        Subject::Backfill(job) => job.clone(),
         Subject::Request(id) => {
             view.requests.get(id).filter(|request| request.kind == RequestKind::Run)?.job.clone()
         }

@@ -85,6 +85,7 @@ pub(super) fn consumed(view: &View, subject: &Subject) -> i64 {
     match subject {
         Subject::Run(run) => view.runs.get(run).map_or(0, |run| run.revision),
         Subject::Request(id) => view.requests.entry(id).map_or(0, |entry| entry.revision),
+        Subject::Backfill(job) => view.backfills.entry(job).map_or(0, |entry| entry.revision),
         // They give no client anything.
         Subject::Job(_) | Subject::Cancel(_) => 0,
     }
