@@ -16,6 +16,7 @@
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
+//! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
 //! | `client/snapshot/{group}/{client}/{run}` | *published*: given, not yet claimed |
@@ -88,6 +89,7 @@ pub enum Key {
     Delay { segment: Segment, due: Instant, run: RunId },
     Request { segment: Segment, key: RequestKey },
     Answer { segment: Segment, key: RequestKey },
+    Join { segment: Segment, job: JobId },
     Pending { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
     Snapshot { group: GroupName, client: ClientId, run: RunId },
@@ -178,6 +180,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn answer(&self, segment: Segment, key: &RequestKey) -> String {
         format!("{}/server/answer/{segment}/{key}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn join(&self, segment: Segment, job: &JobId) -> String {
+        format!("{}/server/join/{segment}/{job}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -278,6 +285,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         }
         "request" => Key::Request { segment: segment()?, key: parts.next()?.parse().ok()? },
         "answer" => Key::Answer { segment: segment()?, key: parts.next()?.parse().ok()? },
+        "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
     })
@@ -315,7 +323,8 @@ mod tests {
             (keys.meta(), Key::Meta),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
-            (keys.job(&job), Key::Job(job)),
+            (keys.job(&job), Key::Job(job.clone())),
+            (keys.join(segment, &job), Key::Join { segment, job }),
             (keys.calendar(&calendar), Key::Calendar(calendar)),
             (keys.cursor(segment), Key::Cursor(segment)),
             (keys.jobgen(segment), Key::Jobgen(segment)),

@@ -287,7 +287,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
     let unsupported = [
         ("routing", job.routing == Routing::Broadcast, "use another routing"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-        ("after", job.after.is_some(), "leave it out"),
     ];
     match unsupported.iter().find(|(_, wanted, _)| *wanted) {
         Some((field, _, instead)) => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot,
-    Status,
+    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node, Request,
+    Snapshot, Status,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -66,6 +66,8 @@ pub(crate) struct View {
     pub(crate) groups: Table<GroupName, Group>,
     pub(crate) nodes: Table<NodeId, Node>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
+    /// What jobs that follow several others have seen of them.
+    pub(crate) joins: Table<JobId, Join>,
     pub(crate) late: Table<(RunId, Seat), ()>,
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
@@ -90,6 +92,7 @@ impl View {
             groups: Table::default(),
             nodes: Table::default(),
             requests: Table::default(),
+            joins: Table::default(),
             late: Table::default(),
             cancels: Table::default(),
             heartbeats: BTreeMap::new(),
@@ -245,6 +248,15 @@ impl View {
                 if self.requests.put(id.clone(), read(&kv.value)?, revision, listing) {
                     self.touched.requests.push(id);
                 }
+            }
+            Key::Join { segment, job } => {
+                if self.jobs.segment_of(&job) != segment {
+                    return Err("this cluster has the job in another segment".into());
+                }
+                let join = read(&kv.value);
+                // One that cannot be read begins anew: else nothing that it is about could be settled.
+                self.joins.put(job, join.as_ref().cloned().unwrap_or_default(), revision, listing);
+                join?;
             }
             Key::Late { group, client, run } => {
                 self.late.put((run, (group, client)), (), revision, listing);
@@ -409,6 +421,9 @@ impl View {
             Key::Request { segment, key } => {
                 self.requests.remove(&(segment, key), revision);
             }
+            Key::Join { segment, job } if self.jobs.segment_of(&job) == segment => {
+                self.joins.remove(&job, revision);
+            }
             Key::Late { group, client, run } => {
                 self.late.remove(&(run, (group, client)), revision);
             }
@@ -439,7 +454,7 @@ impl View {
             // Never deleted by us. A leader puts a new cursor, and says that it was missing.
             Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
             Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
-            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } => {}
+            Key::Cursor(_) | Key::Jobgen(_) | Key::Join { .. } | Key::Meta | Key::Answer { .. } => {}
         }
     }
 
@@ -473,6 +488,9 @@ impl View {
         }
         for id in self.requests.stale(listing, revision) {
             self.requests.remove(&id, deleted);
+        }
+        for job in self.joins.stale(listing, revision) {
+            self.joins.remove(&job, deleted);
         }
         for id in self.late.stale(listing, revision) {
             self.late.remove(&id, deleted);

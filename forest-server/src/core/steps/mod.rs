@@ -8,10 +8,11 @@
 //! of any number of copies of one transaction, one commits.
 //!
 //! A run's life in files: [`begin`] creates it, [`unstarted`] brings it to a client, [`ended`] settles it and has it
-//! tried again, [`stop`] ends it early; [`requests`] is what people ask for.
+//! tried again, [`stop`] ends it early, [`follow`] has other jobs follow it; [`requests`] is what people ask for.
 
 mod begin;
 mod ended;
+mod follow;
 mod requests;
 mod stop;
 mod unstarted;
@@ -94,10 +95,11 @@ impl Situation<'_> {
         deadline_ms.is_some_and(|deadline| deadline < self.composer.now_ms)
     }
 
-    /// Puts the final record of a run that never started.
+    /// Puts the final record of a run that never started, and what follows it.
     fn end(&self, txn: Txn, mut snapshot: Snapshot, outcome: Outcome, why: &str) -> Txn {
         snapshot.ip.clear();
         let key = self.view.keys.execution(&snapshot.group, None, &snapshot.id);
+        let txn = self.follow(txn, &snapshot.id, Some(outcome));
         txn.put(key, encode(&self.composer.never_started(snapshot, outcome, why)))
     }
 }

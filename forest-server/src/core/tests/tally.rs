@@ -124,7 +124,7 @@ impl Tally {
                 })
             }
             Trigger::Once { at } => Some(Schedule::once(at.as_ms())),
-            Trigger::FixedDelay { .. } | Trigger::Manual => None,
+            Trigger::FixedDelay { .. } | Trigger::Manual | Trigger::After(_) => None,
         };
         let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
         let mut known = Known { job, timing, next: None };
