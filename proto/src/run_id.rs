@@ -254,8 +254,7 @@ mod tests {
     fn a_run_that_follows_is_one_for_each_run_or_for_each_time() {
         let (job, at) = (JobId::new("s").expect("valid"), Instant::from_ms(1_795_000_000_000));
         let cause = RunId::scheduled(&JobId::new("p").expect("valid"), at, 1);
-        let (of_run, of_time) =
-            (RunId::following(&job, at, Some(&cause)), RunId::following(&job, at, None));
+        let (of_run, of_time) = (RunId::following(&job, at, Some(&cause)), RunId::following(&job, at, None));
         assert_eq!(of_time.as_str(), "20261118110640000-s-1f");
         assert_eq!(of_run, RunId::following(&job, at, Some(&cause.with_attempt(3))), "whatever the attempt");
         assert!(of_run != of_time && of_run.is_following() && of_time.is_following());

@@ -17,6 +17,8 @@ pub(crate) enum AdminError {
     InUse { name: String, what: String },
     #[error("calendar {name:?} is used by {what}: take it out of them first")]
     CalendarInUse { name: String, what: String },
+    #[error("job {name:?} is followed by {what}: take it out of them first")]
+    JobInUse { name: String, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
     #[error("{0}")]
@@ -41,6 +43,7 @@ impl AdminError {
             Self::Conflict { .. } => "VERSION_CONFLICT",
             Self::InUse { .. } => "GROUP_IN_USE",
             Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
+            Self::JobInUse { .. } => "JOB_IN_USE",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::Unavailable(_) => "UNAVAILABLE",
         }

@@ -5,6 +5,7 @@
 
 mod calendars;
 mod cluster;
+mod dependencies;
 mod error;
 mod explain;
 mod fires;
@@ -25,6 +26,7 @@ pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
+pub(crate) use dependencies::Link;
 pub(crate) use error::AdminError;
 pub(crate) use fires::{Fire, FireQuery};
 pub(crate) use groups::GroupSummary;

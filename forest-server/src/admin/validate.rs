@@ -8,7 +8,7 @@ use forest_proto::record::{
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
 
-use super::AdminError;
+use super::{AdminError, dependencies};
 use crate::core::timing::Timing;
 use crate::schedule::Schedule;
 
@@ -79,6 +79,7 @@ pub(super) fn check(
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
     refuse_unsupported(job)?;
+    dependencies::check(job)?;
     check_calendars(&job.calendars)?;
     if !job.calendars.is_empty() && !matches!(job.trigger, Trigger::Cron | Trigger::FixedRate { .. }) {
         return Err(AdminError::invalid(

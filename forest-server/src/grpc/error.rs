@@ -13,9 +13,10 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::NotFound { .. } => Code::NotFound,
         AdminError::Exists { .. } => Code::AlreadyExists,
         AdminError::Conflict { .. } => Code::Aborted,
-        AdminError::InUse { .. } | AdminError::CalendarInUse { .. } | AdminError::ClockSkew { .. } => {
-            Code::FailedPrecondition
-        }
+        AdminError::InUse { .. }
+        | AdminError::CalendarInUse { .. }
+        | AdminError::JobInUse { .. }
+        | AdminError::ClockSkew { .. } => Code::FailedPrecondition,
         AdminError::Unavailable(_) => Code::Unavailable,
     };
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, std::collections::HashMap::new());

@@ -11,9 +11,11 @@
 mod audit;
 mod calendars;
 mod chaos;
+mod dependencies;
 mod edits;
 mod fake;
 mod fires;
+mod following;
 mod guards;
 mod jobs;
 mod leader;

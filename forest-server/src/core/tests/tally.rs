@@ -90,6 +90,10 @@ impl Tally {
         self.jobs.get(id).map(|known| &known.job)
     }
 
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().map(|known| &known.job)
+    }
+
     /// A job was written; `None`: deleted.
     pub(super) fn job(&mut self, id: JobId, document: Option<&[u8]>) {
         self.jobs.remove(&id);
