@@ -28,6 +28,10 @@ impl Followers {
         self.of.get(job).into_iter().flatten()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
     pub(crate) fn has(&self, job: &JobId) -> bool {
         self.of.contains_key(job)
     }

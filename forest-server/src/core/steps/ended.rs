@@ -85,7 +85,7 @@ impl Situation<'_> {
             }
             (None, cancel) => {
                 let txn = cancel.filter(|_| cancelled).into_iter().fold(txn, Txn::delete);
-                self.follow(txn, &execution.snapshot.id, execution.outcome)
+                self.follow(txn, &execution.snapshot, execution.outcome)
             }
         }
     }

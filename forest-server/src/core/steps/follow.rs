@@ -1,11 +1,12 @@
 //! What the end of a run means for the jobs that follow its job.
 //!
 //! It becomes part of the transaction that settles the end: so there is one successor for it, or none, whoever
-//! settles it and how often that is tried. Each job that follows is compared as it was looked at. Where ends are
-//! counted, so is what was counted before.
+//! settles it and how often that is tried. Which jobs follow is compared by the generation of the job's segment, which
+//! each of them puts when it is saved; and each as it was looked at. Where ends are counted, so is what was counted
+//! before.
 
 use forest_etcd::Txn;
-use forest_proto::record::{Condition, Delay, Job, Join, Origin, Outcome, Trigger, encode};
+use forest_proto::record::{Condition, Delay, Job, Join, Origin, Outcome, Snapshot, Trigger, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId};
 use jiff::tz::TimeZone;
@@ -20,9 +21,16 @@ const MOST: usize = 60;
 
 impl Situation<'_> {
     /// Adds what the end of a run leads to. Nothing else can follow that end.
-    pub(super) fn follow(&self, mut txn: Txn, run: &RunId, outcome: Option<Outcome>) -> Txn {
+    pub(super) fn follow(&self, txn: Txn, snapshot: &Snapshot, outcome: Option<Outcome>) -> Txn {
+        let run = &snapshot.id;
         let Ok(ended) = JobId::new(run.job()) else { return txn };
         let Some(outcome) = outcome.filter(|outcome| Condition::End.counts(*outcome)) else { return txn };
+        if !snapshot.followed && !self.view.jobs.followers().has(&ended) {
+            return txn;
+        }
+        let segment = self.view.jobs.segment_of(&ended);
+        let jobgen = self.view.jobs.segment(segment).jobgen();
+        let mut txn = txn.modified(self.view.keys.jobgen(segment), jobgen);
         for follower in self.view.jobs.followers().of(&ended).take(MOST) {
             let Some(planned) = self.view.jobs.get(follower) else { continue };
             txn = txn.modified(self.view.keys.job(follower), planned.revision);

@@ -99,7 +99,7 @@ impl Situation<'_> {
     fn end(&self, txn: Txn, mut snapshot: Snapshot, outcome: Outcome, why: &str) -> Txn {
         snapshot.ip.clear();
         let key = self.view.keys.execution(&snapshot.group, None, &snapshot.id);
-        let txn = self.follow(txn, &snapshot.id, Some(outcome));
+        let txn = self.follow(txn, &snapshot, Some(outcome));
         txn.put(key, encode(&self.composer.never_started(snapshot, outcome, why)))
     }
 }

@@ -76,7 +76,8 @@ const ROWS: &[Row] = &[
     Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
     Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
     Row { name: "follow: the execution", begin: followed, meanwhile: applied_and_collected, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
-    Row { name: "follow: the job that follows", begin: followed, meanwhile: follower_is_disabled, guard: CONF, breaks: Promise::Followed },
+    Row { name: "follow: the job that follows", begin: followed, meanwhile: follower_is_deleted, guard: CONF, breaks: Promise::Followed },
+    Row { name: "follow: which jobs follow", begin: followed, meanwhile: another_follows, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::Followed },
     Row { name: "follow: what has been counted", begin: followed_with_another, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
     Row { name: "follow: that nothing has been counted", begin: followed_with_another_first, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
 ];
@@ -404,7 +405,8 @@ fn queues_instead(world: &mut World, _: &mut Leader, _: &Txn) {
 
 /// A run that has ended, of a job that another one follows.
 fn followed() -> (World, Leader, Txn) {
-    let (mut world, mut leader) = Leader::of_one_segment();
+    let (mut world, mut leader) = Leader::of_segments(16);
+    assert!(world.segments.segment_of(&id("s")) != world.segments.segment_of(&id("a")));
     world.register("c-1", 10);
     world.save(&minutely());
     world.save(&after("s", &["a"]));
@@ -459,6 +461,12 @@ fn applied_and_collected(world: &mut World, leader: &mut Leader, txn: &Txn) {
     world.collect();
 }
 
-fn follower_is_disabled(world: &mut World, _: &mut Leader, _: &Txn) {
-    world.disable("s");
+/// Which does not concern the jobs that it follows.
+fn follower_is_deleted(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.delete_job("s");
+}
+
+/// Saved by a node whose clock is behind.
+fn another_follows(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save(&after("another", &["a"]));
 }

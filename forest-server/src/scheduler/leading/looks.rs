@@ -45,6 +45,9 @@ impl Leading {
         self.let_go(view, promised);
         self.busy.remove(&subject);
         self.requesting.retain(|_, requesting| *requesting != subject);
+        for waiting in self.joins.leave(&subject) {
+            self.mark(view, waiting);
+        }
         self.mark(view, subject);
     }
 
@@ -164,6 +167,9 @@ impl Leading {
                             duties.reads.push((run.clone(), key));
                             self.busy.insert(subject);
                         }
+                    }
+                    Step::Commit(planned) if !self.joins.enter(view, &subject, &planned.txn) => {
+                        self.let_go(view, planned.promised);
                     }
                     Step::Commit(planned) => {
                         if let Some(segment) = moves_cursor(view, &subject) {
