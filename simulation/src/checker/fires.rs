@@ -39,6 +39,10 @@ impl Fires {
         self.jobs.get(job)
     }
 
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
     pub(super) fn job(&mut self, id: &JobId, document: Option<&[u8]>) {
         match document.and_then(|document| decode::<Job>(document).ok()) {
             Some(job) => self.jobs.insert(id.clone(), job),

@@ -5,6 +5,7 @@
 
 mod drained;
 mod fires;
+mod following;
 mod results;
 mod runs;
 #[cfg(test)]
@@ -48,6 +49,9 @@ pub enum Promise {
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
     LeftAlone,
+    /// The end of a run leads to one run of each job that follows, where that is due, and to none elsewhere. No job
+    /// comes before itself.
+    Followed,
     /// A client starts nothing once its registration is gone.
     ClaimedByTheRegistered,
     /// No run is started twice, and later starts have larger tokens.
@@ -202,7 +206,10 @@ impl Checker {
             }
             self.results.check(&touched, &mut self.broken);
             match key {
-                Key::Job(id) => self.fires.job(id, touched.after),
+                Key::Job(id) => {
+                    self.fires.job(id, touched.after);
+                    following::check_circles(&self.fires, id, &mut self.broken);
+                }
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }

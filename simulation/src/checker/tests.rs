@@ -200,6 +200,7 @@ impl Tale {
             params: None,
             planned_for: None,
             checkpoint: None,
+            cause: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }

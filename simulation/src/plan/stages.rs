@@ -32,6 +32,8 @@ pub enum Stage {
     Hasty,
     /// A group comes and goes, and jobs in it.
     Regrouped,
+    /// Jobs that follow others are changed all the time, while leaders change and hear late of everything.
+    Chained,
 }
 
 impl Stage {
@@ -55,6 +57,10 @@ impl Stage {
                 // What is tried again and then overwritten is tried again twice: nobody can help that.
                 (spec.max_attempts, spec.retry_lost) = (1, false);
                 (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
+            }
+            Self::Chained => {
+                (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(2), Overlap::Allow, 200);
+                (spec.fails, spec.max_in_flight) = (20, None);
             }
             Self::Any
             | Self::Deposed
@@ -95,6 +101,7 @@ impl Stage {
             Self::Deaf => deaf(random, nodes),
             Self::Hasty => hasty(random, nodes, machines),
             Self::Regrouped => regrouped(random, nodes),
+            Self::Chained => chained(random),
         }
     }
 }
@@ -228,6 +235,21 @@ fn hasty(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
         let slow = Fault::Database { trouble, for_ms: random.u64(1_000..4_000) };
         faults.push((at + for_ms - random.u64(..3_000), slow));
         at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn chained(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        let slow_ms = [50, 300, 900][random.usize(..3)];
+        let trouble = Trouble { slow_ms, lost_replies: 15, late_requests: 30, ..Trouble::default() };
+        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
+        if random.u8(..3) == 0 {
+            faults.push((at + random.u64(100..1_500), Fault::ExpireLease { machine: LEADER }));
+        }
+        at += random.u64(1_500..4_000);
     }
     faults
 }
