@@ -114,9 +114,9 @@ pub const MUTANTS: &[Mutant] = &[
     without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
     without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
     without("settle-cancel", Step::Settle, CANCEL, Created, Deaf, 1300),
-    without("settle-job", Step::Settle, CONF, Modified, Chained, 100),
-    without("settle-jobgen", Step::Settle, JOBGEN, Modified, Chained, 100),
-    without("settle-join", Step::Settle, JOIN, Modified, Chained, 100),
+    without("settle-job", Step::Settle, CONF, Modified, Chained, 200),
+    without("settle-jobgen", Step::Settle, JOBGEN, Modified, Chained, 2000),
+    without("settle-join", Step::Settle, JOIN, Modified, Chained, 300),
     without("collect-execution", Step::Collect, EXECUTION, Modified, Hasty, 2100),
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
     without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 200),
@@ -176,7 +176,9 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
     Some(match () {
         () if puts(LEADER) => Step::Campaign,
         // One that ends a run compares the jobs that follow it.
-        () if leads && deletes(REQUEST) && (deletes(PENDING) || deletes(SNAPSHOT) || deletes(DELAY)) => Step::Cancel,
+        () if leads && deletes(REQUEST) && (deletes(PENDING) || deletes(SNAPSHOT) || deletes(DELAY)) => {
+            Step::Cancel
+        }
         () if leads && deletes(REQUEST) && compares(CONF) => Step::RequestRun,
         () if leads && deletes(REQUEST) => Step::Cancel,
         () if leads && puts(CURSOR) => Step::Dispatch,

@@ -212,11 +212,9 @@ impl Runs {
         world: &World<'_>,
         broken: &mut Broken,
     ) {
-        let begins = |(run, before): &(&RunId, &Docs)| {
-            run.is_following() && run.attempt() == 1 && before.is_empty()
-        };
-        let mut begun: BTreeSet<RunId> =
-            touched.iter().filter(begins).map(|(run, _)| run.clone()).collect();
+        let begins =
+            |(run, before): &(&RunId, &Docs)| run.is_following() && run.attempt() == 1 && before.is_empty();
+        let mut begun: BTreeSet<RunId> = touched.iter().filter(begins).map(|(run, _)| run.clone()).collect();
         for (run, before) in touched {
             let Some(Doc::Execution(ended, _)) = self.docs(run).into_values().next() else { continue };
             let Some(outcome) = ended.outcome.filter(|_| ended.decided) else { continue };

@@ -33,9 +33,22 @@ pub(super) fn events(seed: u64, stage: Stage, jobs: usize) -> Vec<(u64, Event)> 
             3..=4 => {
                 // Two who do not know of each other.
                 let other = jobs + random.usize(..many);
-                let follow = |job| AfterSpec { first: job, second: None, ..after(&mut Rng::with_seed(at), all) };
-                act(at, Act::Edit { job, spec: JobSpec { fires: Fires::After(follow(other)), ..spec(random, all) } });
-                act(at, Act::Edit { job: other, spec: JobSpec { fires: Fires::After(follow(job)), ..spec(random, all) } });
+                let follow =
+                    |job| AfterSpec { first: job, second: None, ..after(&mut Rng::with_seed(at), all) };
+                act(
+                    at,
+                    Act::Edit {
+                        job,
+                        spec: JobSpec { fires: Fires::After(follow(other)), ..spec(random, all) },
+                    },
+                );
+                act(
+                    at,
+                    Act::Edit {
+                        job: other,
+                        spec: JobSpec { fires: Fires::After(follow(job)), ..spec(random, all) },
+                    },
+                );
             }
             5..=6 => {
                 act(at, Act::Enable { job, enabled: false });

@@ -240,9 +240,13 @@ fn hasty(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
 }
 
 fn chained(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let is_deaf = random.bool();
     let mut faults = Vec::new();
     let mut at = CALM_MS;
     while at < BUSY_MS {
+        if is_deaf {
+            faults.push((at + random.u64(..1_500), Fault::DropEvents { machine: LEADER, messages: 1 }));
+        }
         let slow_ms = [50, 300, 900][random.usize(..3)];
         let trouble = Trouble { slow_ms, lost_replies: 15, late_requests: 30, ..Trouble::default() };
         faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
