@@ -8,6 +8,7 @@ mod architecture;
 mod calendars;
 mod cli;
 mod clients;
+mod dependencies;
 mod dev;
 mod garbage;
 mod history;

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use forest_etcd::Txn;
 use forest_proto::record::{After, Job, Trigger, Within};
-use forest_proto::{JobId, Keyspace, Segment};
+use forest_proto::time::Instant;
+use forest_proto::{JobId, Keyspace, RunId, Segment};
 
 use super::{Admin, AdminError};
-use crate::core::dependencies::{MAX_FOLLOWERS, followed_by};
-use crate::core::jobs::Jobs;
+use crate::core::dependencies::{MAX_FOLLOWERS, followed_by, is_plain};
+use crate::core::jobs::{Jobs, PlannedJob};
 use crate::core::view::View;
 use crate::schedule::find_zone;
 
@@ -38,6 +39,28 @@ pub(super) fn links(view: &View, job: &Job) -> (Vec<Link>, Vec<Link>) {
         Link { id: id.clone(), name }
     };
     (followed_by(job).iter().map(link).collect(), view.jobs.followers().of(&job.id).map(link).collect())
+}
+
+/// The runs of a job for an instant, other than those that somebody asked for, and what followed these.
+pub(super) fn runs_at(jobs: &Jobs, job: &Job, at: Instant) -> Vec<RunId> {
+    let (mut runs, mut followers) = (Vec::new(), Vec::new());
+    let mut next = Some(job.clone());
+    // Against the direction in which they follow each other, as long as each run has one of its own.
+    while let Some(job) = next.take() {
+        let followed = match &job.trigger {
+            Trigger::After(after) if is_plain(after) && followers.len() <= MAX_BEFORE => after.jobs.first(),
+            _ => None,
+        };
+        next = followed.and_then(|id| jobs.get(id)).and_then(PlannedJob::job);
+        followers.push(job);
+    }
+    for job in followers.into_iter().rev() {
+        let own = [RunId::scheduled(&job.id, at, 1), RunId::planned(&job.id, at)];
+        let after = runs.iter().map(|run| RunId::following(&job.id, at, Some(run)));
+        let after: Vec<_> = after.chain([RunId::following(&job.id, at, None)]).collect();
+        runs = own.into_iter().chain(after).collect();
+    }
+    runs
 }
 
 /// The jobs that follow one, in words; `None`: none does.
@@ -258,6 +281,18 @@ mod tests {
         assert!(error.contains("each job follows the next: a, d, a"), "{error}");
         let error = refusal(Before::of(&jobs, &after("a", &["c"])));
         assert!(error.contains("each job follows the next: a, c, b, a"), "{error}");
+    }
+
+    #[test]
+    fn the_runs_of_a_chain_are_found_by_their_time() {
+        let jobs = jobs(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["a", "b"])]);
+        let at = Instant::from_ms(1_795_000_000_000);
+        let runs = |name| runs_at(&jobs, &jobs.get(&id(name)).and_then(PlannedJob::job).expect("a job"), at);
+        let fire = RunId::scheduled(&id("a"), at, 1);
+        let second = RunId::following(&id("b"), at, Some(&fire));
+        assert!(runs("a").contains(&fire) && runs("b").contains(&second));
+        assert!(runs("c").contains(&RunId::following(&id("c"), at, Some(&second))));
+        assert!(runs("d").contains(&RunId::following(&id("d"), at, None)));
     }
 
     #[test]

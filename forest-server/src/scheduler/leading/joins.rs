@@ -43,3 +43,50 @@ impl Joins {
         left.iter().filter_map(|(job, _)| self.waiting.remove(job)).flatten().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use forest_proto::record::{After, Condition, Job, Need, Trigger, Within, encode};
+    use forest_proto::{Keyspace, SegmentCount};
+
+    use super::*;
+
+    fn id(text: &str) -> JobId {
+        JobId::new(text).expect("valid")
+    }
+
+    fn subject(text: &str) -> Subject {
+        Subject::Job(id(text))
+    }
+
+    /// A view with a job that follows two, and a transaction that counts an end for each of these jobs.
+    fn begin() -> (View, impl Fn(&[&str]) -> Txn) {
+        let keys = Keyspace::default();
+        let mut view = View::new(keys.clone(), SegmentCount::DEFAULT, String::new());
+        let mut job = Job::new(id("s"), "s", "g".parse().expect("valid"), "t".parse().expect("valid"));
+        let (on, need, within) = (Condition::End, Need::All, Within::Fire);
+        job.trigger = Trigger::After(After { jobs: vec![id("a"), id("b")], on, need, within });
+        view.jobs.put(&job.id, &encode(&job), 10, 1).expect("readable");
+        let count = move |jobs: &[&str]| {
+            let segment = SegmentCount::DEFAULT.segment_of(&id("s"));
+            jobs.iter().fold(Txn::new(), |txn, job| txn.put(keys.join(segment, &id(job)), "{}"))
+        };
+        (view, count)
+    }
+
+    #[test]
+    fn they_take_turns_and_hear_when_it_is_theirs() {
+        let (view, count) = begin();
+        let mut joins = Joins::default();
+        assert!(joins.enter(&view, &subject("a"), &count(&["s", "t"])));
+        assert!(!joins.enter(&view, &subject("b"), &count(&["s"])));
+        assert!(!joins.enter(&view, &subject("c"), &count(&["u", "t"])));
+        assert!(joins.enter(&view, &subject("d"), &count(&["u"])), "what waits holds nothing");
+        assert!(joins.enter(&view, &subject("e"), &Txn::new().put("k", "v")));
+        assert!(joins.leave(&subject("e")).is_empty());
+        assert_eq!(joins.leave(&subject("a")), [subject("b"), subject("c")].into());
+        assert!(joins.enter(&view, &subject("b"), &count(&["s"])));
+        assert!(joins.leave(&subject("b")).is_empty());
+        assert!(joins.waiting.is_empty());
+    }
+}
