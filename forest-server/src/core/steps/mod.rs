@@ -70,9 +70,11 @@ impl Situation<'_> {
     /// The next step of a run.
     pub(crate) fn of_run(&self, router: &mut Router, id: &RunId) -> Step {
         let Some(run) = self.view.runs.get(id) else { return Step::Nothing };
-        if let Some(step) = self.of_replaced(id, run) {
-            return step;
-        }
+        let step = self.of_replaced(id, run).unwrap_or_else(|| self.of_place(router, id, run));
+        self.unless_doubted(step)
+    }
+
+    fn of_place(&self, router: &mut Router, id: &RunId, run: &Run) -> Step {
         match &run.place {
             Place::Delayed { segment, due_ms } => self.of_delayed(router, id, run, *segment, *due_ms),
             Place::Pending { deadline_ms, .. } => self.of_pending(router, id, run, *deadline_ms),
@@ -83,6 +85,16 @@ impl Situation<'_> {
             Place::Ended { state, .. } if state.decided => Step::Nothing,
             Place::Ended { client, .. } => self.of_ended(id, run, client.as_ref()),
         }
+    }
+
+    /// Of what compares the generation of a segment the view must be sure: it waits for the listing.
+    fn unless_doubted(&self, step: Step) -> Step {
+        let Step::Commit(planned) = &step else { return step };
+        let compares = |key: &str| planned.txn.guards.iter().any(|guard| guard.key() == key);
+        let doubted =
+            self.view.jobs.segments().filter(|segment| self.view.jobs.segment(*segment).is_doubted());
+        let waits = doubted.map(|segment| self.view.keys.jobgen(segment)).any(|key| compares(&key));
+        if waits { Step::Wait } else { step }
     }
 
     fn job(&self, id: &RunId) -> Option<(JobId, &PlannedJob)> {

@@ -11,6 +11,7 @@ use forest_proto::time::Instant;
 use super::leader::Leader;
 use super::world::World;
 use super::{DAY, HOUR, MINUTE, SECOND, START, id, job};
+use crate::core::steps::Step;
 
 pub(super) fn after(name: &str, jobs: &[&str]) -> Job {
     let jobs = jobs.iter().map(|name| id(name)).collect();
@@ -340,6 +341,21 @@ fn two_ends_at_once_are_both_counted() {
     let both = ["p", "q"].map(|name| leader.txn_of(&world, &World::fire(name, at)));
     let applied = both.map(|txn| matches!(world.commit(&txn), forest_etcd::Outcome::Applied { .. }));
     assert_eq!(applied, [true, false], "they write the same document");
+    leader.settle(&mut world);
+    assert_eq!(successors(&world, "s").len(), 1);
+    world.audit.assert_kept();
+}
+
+#[test]
+fn nothing_is_settled_while_it_is_in_doubt_who_follows() {
+    let (mut world, mut leader) = told(&[minutely("p"), after("s", &["p"])]);
+    let at = fire(&mut world, &mut leader);
+    world.execute(&World::fire("p", at), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let (segment, revision) = (world.segments.segment_of(&id("p")), world.etcd.revision());
+    leader.view.jobs.doubt(segment, revision);
+    assert!(matches!(leader.look(&world, &World::fire("p", at)), Step::Wait));
+    leader.view.jobs.listed(revision);
     leader.settle(&mut world);
     assert_eq!(successors(&world, "s").len(), 1);
     world.audit.assert_kept();
