@@ -147,7 +147,7 @@ impl Before {
                 return Err(AdminError::invalid("trigger.jobs", reason));
             }
             let next = planned.job();
-            for followed in next.iter().flat_map(|job| followed_by(job)) {
+            for followed in next.iter().flat_map(followed_by) {
                 if *followed == job.id {
                     return Err(cycle(&job.id, &id, &towards));
                 }
