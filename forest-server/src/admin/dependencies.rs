@@ -102,7 +102,7 @@ pub(super) fn check(job: &Job) -> Result<(), AdminError> {
 /// What a job that follows others is saved on, at one revision of the view.
 #[derive(Debug, Default)]
 pub(super) struct Before {
-    /// All that come before it, with their revisions.
+    /// All that come before it, with their revisions; 0: it is not there.
     jobs: BTreeMap<JobId, i64>,
     /// Of those that it follows.
     segments: BTreeSet<Segment>,
@@ -137,8 +137,9 @@ impl Before {
             open.push_back(id.clone());
         }
         while let Some(id) = open.pop_front() {
-            let Some(planned) = jobs.get(&id) else { continue };
-            if before.jobs.insert(id.clone(), planned.revision).is_some() {
+            // What is not known must not be there: a watch may have dropped it.
+            let planned = jobs.get(&id);
+            if before.jobs.insert(id.clone(), planned.map_or(0, |planned| planned.revision)).is_some() {
                 continue;
             }
             if before.jobs.len() > MAX_BEFORE {
@@ -146,7 +147,7 @@ impl Before {
                     format!("more than {MAX_BEFORE} jobs would come before it: make the chain shorter");
                 return Err(AdminError::invalid("trigger.jobs", reason));
             }
-            let next = planned.job();
+            let next = planned.and_then(PlannedJob::job);
             for followed in next.iter().flat_map(followed_by) {
                 if *followed == job.id {
                     return Err(cycle(&job.id, &id, &towards));
@@ -259,6 +260,13 @@ mod tests {
         assert_eq!(txn.guards, expected);
         let written: Vec<_> = txn.ops.iter().map(|op| op.key().to_owned()).collect();
         assert_eq!(written, [keys.jobgen(jobs.segment_of(&id("c")))]);
+    }
+
+    #[test]
+    fn one_that_is_not_known_must_not_be_there() {
+        let jobs = jobs(&[("b", &["a"])]);
+        let before = Before::of(&jobs, &after("s", &["b"])).expect("accepted");
+        assert_eq!(before.jobs, [(id("a"), 0), (id("b"), 10)].into());
     }
 
     #[test]
