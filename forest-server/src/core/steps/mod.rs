@@ -35,7 +35,7 @@ use super::view::View;
 #[derive(Debug)]
 pub(crate) enum Step {
     Nothing,
-    /// Look again in a moment: the segment's cursor is still to be written.
+    /// Look again in a moment: the segment's cursor is still to be written, or it is in doubt what the view has of it.
     Wait,
     /// Read this key and look again: its document is needed.
     Read(String),
