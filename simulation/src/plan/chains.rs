@@ -8,7 +8,7 @@ use forest_proto::record::{Condition, Misfire, Need, Overlap, Within};
 use super::{Act, AfterSpec, BUSY_MS, CALM_MS, Event, Fires, JobSpec, Stage};
 
 /// What the seed's own numbers are changed by.
-const APART: u64 = 0x5EED_0F_C4A1_45;
+const APART: u64 = 0x5EED_0FC4_A145;
 
 pub(super) fn events(seed: u64, stage: Stage, jobs: usize) -> Vec<(u64, Event)> {
     let random = &mut Rng::with_seed(seed ^ APART);
