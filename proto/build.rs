@@ -5,8 +5,8 @@ use std::path::PathBuf;
 /// Fields that are instants: in JSON RFC 3339, or null.
 const INSTANTS: [&str; 17] = [
     "at",
-    "before",
-    "after",
+    "ExplainFireResponse.before",
+    "ExplainFireResponse.after",
     "created_at",
     "updated_at",
     "started_at",

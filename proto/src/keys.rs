@@ -21,6 +21,7 @@
 //! | `server/token/{token}` | a secret for programs |
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
+//! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
 //! | `client/snapshot/{group}/{client}/{run}` | *published*: given, not yet claimed |
@@ -98,6 +99,7 @@ pub enum Key {
     Token(SecretId),
     Session(SecretId),
     Audit { at: Instant, id: RequestKey },
+    Join { segment: Segment, job: JobId },
     Pending { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
     Snapshot { group: GroupName, client: ClientId, run: RunId },
@@ -221,6 +223,11 @@ impl Keyspace {
     }
     #[must_use]
     #[allow(missing_docs)]
+    pub fn join(&self, segment: Segment, job: &JobId) -> String {
+        format!("{}/server/join/{segment}/{job}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
     pub fn pending(&self, group: &GroupName, run: &RunId) -> String {
         format!("{}/server/pending/{group}/{run}", self.root)
     }
@@ -326,6 +333,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             let (at, id) = first.split_once('.')?;
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
         }
+        "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
     })
@@ -366,7 +374,8 @@ mod tests {
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job.clone())),
-            (keys.backfill(segment, &job), Key::Backfill { segment, job }),
+            (keys.backfill(segment, &job), Key::Backfill { segment, job: job.clone() }),
+            (keys.join(segment, &job), Key::Join { segment, job }),
             (keys.calendar(&calendar), Key::Calendar(calendar)),
             (keys.cursor(segment), Key::Cursor(segment)),
             (keys.jobgen(segment), Key::Jobgen(segment)),

@@ -66,15 +66,16 @@ pub enum Call {
 /// What became of a call; the id of a job that was added.
 pub type Made = Option<(usize, String)>;
 
-fn document(number: usize, spec: &JobSpec) -> String {
-    let mut document = patch(spec);
+fn document(number: usize, spec: &JobSpec, jobs: &JobIds) -> Option<String> {
+    let mut document = patch(spec, jobs)?;
     document["name"] = json!(format!("job-{number}"));
-    document.to_string()
+    Some(document.to_string())
 }
 
-fn patch(spec: &JobSpec) -> serde_json::Value {
+/// `None`: one of the jobs that it follows was never added.
+fn patch(spec: &JobSpec, jobs: &JobIds) -> Option<serde_json::Value> {
     let work = Work { takes_ms: spec.takes_ms, fails: spec.fails, listens: spec.listens };
-    let (cron, trigger) = spec.fires.fields();
+    let (cron, trigger) = spec.fires.fields(jobs)?;
     let mut patch = json!({
         "group": spec.group,
         "target": "work",
@@ -100,14 +101,16 @@ fn patch(spec: &JobSpec) -> serde_json::Value {
     if let Some(ms) = spec.start_deadline_ms {
         patch["start_deadline_ms"] = json!(ms);
     }
-    patch
+    Some(patch)
 }
 
 /// `None`: there is nothing that it could be about.
 pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Option<Call> {
     Some(match act {
-        Act::Add { spec } => Call::Add { number, document: document(number, spec) },
-        Act::Edit { job, spec } => Call::Edit { id: jobs.get(job)?.clone(), patch: patch(spec).to_string() },
+        Act::Add { spec } => Call::Add { number, document: document(number, spec, jobs)? },
+        Act::Edit { job, spec } => {
+            Call::Edit { id: jobs.get(job)?.clone(), patch: patch(spec, jobs)?.to_string() }
+        }
         Act::Enable { job, enabled } => Call::Enable { id: jobs.get(job)?.clone(), enabled: *enabled },
         Act::Delete { job } => Call::Delete { id: jobs.get(job)?.clone() },
         Act::Run { job, key } => Call::Run { id: jobs.get(job)?.clone(), key: format!("ask-{key}") },

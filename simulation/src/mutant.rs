@@ -86,6 +86,7 @@ const BACKFILL: &str = "/server/backfill/";
 const ANSWER: &str = "/server/answer/";
 const PENDING: &str = "/server/pending/";
 const CONF: &str = "/server/conf/";
+const JOIN: &str = "/server/join/";
 const GROUP: &str = "/server/group/";
 const SNAPSHOT: &str = "/client/snapshot/";
 const EXECUTION: &str = "/client/execute/snapshot/";
@@ -94,7 +95,7 @@ const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
 use Stage::{
-    Any, Backfilled, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
+    Any, Backfilled, Cancelled, Chained, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
     Unanswered,
 };
 
@@ -123,6 +124,9 @@ pub const MUTANTS: &[Mutant] = &[
     without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
     without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
     without("settle-cancel", Step::Settle, CANCEL, Created, Deaf, 1300),
+    without("settle-job", Step::Settle, CONF, Modified, Chained, 200),
+    without("settle-jobgen", Step::Settle, JOBGEN, Modified, Chained, 2000),
+    without("settle-join", Step::Settle, JOIN, Modified, Chained, 300),
     without("collect-execution", Step::Collect, EXECUTION, Modified, Hasty, 2100),
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
     without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 200),
@@ -210,6 +214,10 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
     let leads = compares(LEADER);
     Some(match () {
         () if puts(LEADER) => Step::Campaign,
+        // One that ends a run compares the jobs that follow it.
+        () if leads && deletes(REQUEST) && (deletes(PENDING) || deletes(SNAPSHOT) || deletes(DELAY)) => {
+            Step::Cancel
+        }
         () if leads && deletes(REQUEST) && compares(CONF) => Step::RequestRun,
         () if leads && deletes(REQUEST) => Step::Cancel,
         () if leads && (puts(BACKFILL) || deletes(BACKFILL)) => Step::Backfill,

@@ -9,6 +9,7 @@ mod backfill;
 mod calendars;
 mod cli;
 mod clients;
+mod dependencies;
 mod dev;
 mod garbage;
 mod history;

@@ -101,6 +101,8 @@ pub(crate) struct JobFlags {
     /// What makes it fire, in place of --cron and --every.
     #[command(flatten)]
     pub(crate) trigger: TriggerFlags,
+    #[command(flatten)]
+    pub(crate) chain: ChainFlags,
     /// No fire before this time: 2027-10-01T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) starts_at: Option<String>,
@@ -110,7 +112,7 @@ pub(crate) struct JobFlags {
     /// Spread the fires of jobs over this time, each job by an amount of its own.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) jitter: Option<u64>,
-    /// IANA time zone of --cron.
+    /// IANA time zone of --cron, and of the hours and days of --after-within.
     #[arg(long, value_name = "ZONE")]
     pub(crate) time_zone: Option<String>,
     /// What becomes of a fire whose local time does not exist.
@@ -203,6 +205,23 @@ pub(crate) struct TriggerFlags {
     /// Only when somebody asks for it.
     #[arg(long)]
     pub(crate) manual: bool,
+    /// When this job has ended, by its id or exact name; more than once for several.
+    #[arg(long = "after", value_name = "JOB")]
+    pub(crate) follows: Vec<String>,
+}
+
+/// How a job follows those of --after.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChainFlags {
+    /// Which of their ends count; success if not given.
+    #[arg(long, value_parser = ["success", "failure", "end"], requires = "follows")]
+    pub(crate) after_on: Option<String>,
+    /// Whether all of them must have ended, or any; all if not given.
+    #[arg(long, value_parser = ["all", "any"], requires = "follows")]
+    pub(crate) after_need: Option<String>,
+    /// Which of their runs belong together: those of one fire time, hour or day; fire if not given.
+    #[arg(long, value_parser = ["fire", "hour", "day"], requires = "follows")]
+    pub(crate) after_within: Option<String>,
 }
 
 /// What the handler is given.
@@ -351,6 +370,10 @@ mod tests {
         check(&["add", "--overlap", "maybe"], ErrorKind::InvalidValue);
         check(&["add", "--cron", "@daily", "--rate", "5m"], ErrorKind::ArgumentConflict);
         check(&["add", "--delay", "5m", "--manual"], ErrorKind::ArgumentConflict);
+        check(&["add", "--after", "7", "--manual"], ErrorKind::ArgumentConflict);
+        check(&["add", "--after", "7", "--cron", "@daily"], ErrorKind::ArgumentConflict);
+        check(&["edit", "8", "--after-need", "any"], ErrorKind::MissingRequiredArgument);
+        check(&["add", "--after", "7", "--after-within", "week"], ErrorKind::InvalidValue);
         check(&["add", "--at", "tomorrow"], ErrorKind::ValueValidation);
         check(&["add", "--label", "zone"], ErrorKind::ValueValidation);
         check(&["add", "--every", "often"], ErrorKind::ValueValidation);

@@ -40,7 +40,14 @@ fn job(document: &Map<String, Value>) -> Job {
         revision: 101,
         next_fire_at: if document["status"] == 1 { T0 } else { 0 },
         notes: document.get("time_zone").map(|_| "a note".to_owned()).into_iter().collect(),
+        after: links(document.get("trigger").and_then(|trigger| trigger.get("jobs"))),
+        followers: links(document.get("followers")),
     }
+}
+
+fn links(ids: Option<&Value>) -> Vec<JobLink> {
+    let ids = ids.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    ids.map(|id| JobLink { id: id.into(), name: if id == "gone" { "" } else { "bill" }.into() }).collect()
 }
 
 fn runs() -> (Run, Run) {

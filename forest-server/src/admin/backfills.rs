@@ -148,6 +148,7 @@ impl Admin {
             Trigger::Cron | Trigger::FixedRate { .. } => {}
             Trigger::FixedDelay { .. } => return Err(refuse("its runs follow each other's ends")),
             Trigger::Once { .. } => return Err(refuse("it fires once")),
+            Trigger::After(_) => return Err(refuse("it follows other jobs")),
             Trigger::Manual => return Err(refuse("it has no schedule")),
         }
         let schedule = self.compiler().await?.compile_job(job)?;

@@ -20,6 +20,8 @@ pub(crate) enum AdminError {
     CalendarInUse { name: String, what: String },
     #[error("job {job} has a backfill already: wait for its end, or cancel it")]
     BackfillExists { job: String },
+    #[error("job {name:?} is followed by {what}: take it out of them first")]
+    JobInUse { name: String, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
     #[error(transparent)]
@@ -52,6 +54,7 @@ impl AdminError {
             Self::InUse { .. } => "GROUP_IN_USE",
             Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
             Self::BackfillExists { .. } => "BACKFILL_EXISTS",
+            Self::JobInUse { .. } => "JOB_IN_USE",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::Denied(_) => "DENIED",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",

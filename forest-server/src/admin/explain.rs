@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use forest_proto::record::{Job, Outcome, Skips};
+use forest_proto::record::{Job, Outcome, Skips, Trigger};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RunId};
 
 use super::runs::{self, RunState, RunSummary};
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, dependencies};
 use crate::core::runs::Place;
 use crate::core::skips::minute;
 use crate::core::timing::Timing;
@@ -54,7 +54,8 @@ impl Admin {
             before: timing.as_ref().and_then(|t| last_before(t, at)),
             after: timing.as_ref().and_then(|t| t.next_after(at.as_ms())).map(Instant::from_ms),
         };
-        for run in [RunId::scheduled(&job.id, at, 1), RunId::planned(&job.id, at)] {
+        let looked = job.clone();
+        for run in self.read(move |now| dependencies::runs_at(&now.view.jobs, &looked, at)).await? {
             match self.run(run.as_str()).await {
                 Ok(run) => {
                     (found.outcome, found.reason) = of_run(&run);
@@ -122,6 +123,11 @@ impl Admin {
 
     fn without_a_trace(&self, job: &Job, at: Instant, fires: bool) -> (String, String) {
         let say = |outcome: &str, reason: String| (outcome.to_owned(), reason);
+        if matches!(job.trigger, Trigger::After(_)) {
+            let why = "the job follows others, and no end of theirs has led to a run for this time: the fire time or \
+                       the beginning of the hour or day of what it follows";
+            return say("not_a_fire", why.to_owned());
+        }
         if job.effective_after.is_some_and(|since| at <= since) {
             let since = job.effective_after.unwrap_or(at);
             let why = format!(

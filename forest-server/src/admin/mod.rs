@@ -11,6 +11,7 @@ mod audit;
 mod backfills;
 mod calendars;
 mod cluster;
+mod dependencies;
 mod error;
 pub(crate) mod explain;
 mod fires;
@@ -40,6 +41,7 @@ pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
+pub(crate) use dependencies::Link;
 pub(crate) use error::AdminError;
 pub(crate) use explain::Explanation;
 pub(crate) use fires::{Fire, FireQuery};

@@ -42,6 +42,8 @@ pub(crate) struct Occasion {
     pub(crate) checkpoint: Option<String>,
     /// The only client that may take it.
     pub(crate) pinned: Option<ClientId>,
+    /// The run of another job that it follows.
+    pub(crate) cause: Option<RunId>,
 }
 
 impl Occasion {
@@ -54,6 +56,7 @@ impl Occasion {
             params: None,
             checkpoint: None,
             pinned: None,
+            cause: None,
         }
     }
 }
@@ -91,6 +94,8 @@ impl Composer<'_> {
             checkpoint: occasion.checkpoint,
             origin: occasion.origin,
             job_version: job.version,
+            cause: occasion.cause,
+            followed: false,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
             waits: false,
             missed_fires: occasion.missed_fires,
@@ -130,6 +135,7 @@ impl Composer<'_> {
             planned_for: None,
             checkpoint: ended.checkpoint.clone(),
             client: ended.pinned.clone(),
+            cause: ended.cause.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

@@ -321,6 +321,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let Some(job) = planned.job() else { return };
         let run = RunId::scheduled(id, Instant::from_ms(at), 1);
         let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run.clone(), missed));
+        snapshot.followed = self.view.jobs.followers().has(&job.id);
         let batch = self.fired.entry(id.clone()).or_default();
         match overlap::admit(planned, &self.view.runs, id, None, *batch) {
             Admission::Start => batch.started = true,

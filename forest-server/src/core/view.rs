@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request,
-    Snapshot, Status,
+    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node,
+    Request, Snapshot, Status,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -77,6 +77,8 @@ pub(crate) struct View {
     pub(crate) nodes: Table<NodeId, Node>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
     pub(crate) backfills: Table<JobId, StoredBackfill>,
+    /// What jobs that follow several others have seen of them.
+    pub(crate) joins: Table<JobId, Join>,
     pub(crate) late: Table<(RunId, Seat), ()>,
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
@@ -103,6 +105,7 @@ impl View {
             nodes: Table::default(),
             requests: Table::default(),
             backfills: Table::default(),
+            joins: Table::default(),
             late: Table::default(),
             cancels: Table::default(),
             access: Access::default(),
@@ -261,6 +264,15 @@ impl View {
                 }
             }
             Key::Backfill { segment, job } => self.put_backfill(segment, job, kv)?,
+            Key::Join { segment, job } => {
+                if self.jobs.segment_of(&job) != segment {
+                    return Err("this cluster has the job in another segment".into());
+                }
+                let join = read(&kv.value);
+                // One that cannot be read begins anew: else nothing that it is about could be settled.
+                self.joins.put(job, join.as_ref().cloned().unwrap_or_default(), revision, listing);
+                join?;
+            }
             Key::Late { group, client, run } => {
                 self.late.put((run, (group, client)), (), revision, listing);
             }
@@ -448,6 +460,9 @@ impl View {
             Key::Backfill { job, .. } => {
                 self.backfills.remove(&job, revision);
             }
+            Key::Join { segment, job } if self.jobs.segment_of(&job) == segment => {
+                self.joins.remove(&job, revision);
+            }
             Key::Late { group, client, run } => {
                 self.late.remove(&(run, (group, client)), revision);
             }
@@ -481,7 +496,7 @@ impl View {
             // Never deleted by us. A leader puts a new cursor, and says that it was missing.
             Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
             Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
-            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } => {}
+            Key::Cursor(_) | Key::Jobgen(_) | Key::Join { .. } | Key::Meta | Key::Answer { .. } => {}
         }
     }
 
@@ -521,6 +536,9 @@ impl View {
         }
         for id in self.backfills.stale(listing, revision) {
             self.backfills.remove(&id, deleted);
+        }
+        for job in self.joins.stale(listing, revision) {
+            self.joins.remove(&job, deleted);
         }
         for id in self.late.stale(listing, revision) {
             self.late.remove(&id, deleted);

@@ -7,7 +7,8 @@ use forest_proto::time::Instant;
 use crate::access::Caller;
 use crate::admin::{
     Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary, UserSummary,
+    GroupSummary, Link, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
+    UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -113,8 +114,23 @@ impl From<StoredJob> for api::Job {
             document: text(encode(&j.job)),
             revision: j.revision,
             next_fire_at: j.next_fire_ms.unwrap_or(0),
-            notes: j.problem.map(|problem| format!("it does not fire: {problem}")).into_iter().collect(),
+            notes: notes(&j),
+            after: j.after.into_iter().map(Into::into).collect(),
+            followers: j.followers.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+fn notes(job: &StoredJob) -> Vec<String> {
+    let problem = job.problem.iter().map(|problem| format!("it does not fire: {problem}"));
+    let missing = job.after.iter().filter(|link| link.name.is_none());
+    let missing = missing.map(|link| format!("it follows job {}, which does not exist", link.id));
+    problem.chain(missing).collect()
+}
+
+impl From<Link> for api::JobLink {
+    fn from(link: Link) -> Self {
+        Self { id: link.id.to_string(), name: link.name.unwrap_or_default() }
     }
 }
 
@@ -241,6 +257,7 @@ fn of_snapshot(s: Snapshot) -> api::Run {
         node: s.node,
         term: s.term,
         missed_fires: s.missed_fires,
+        cause: s.cause.map(String::from).unwrap_or_default(),
         ..api::Run::default()
     }
 }
@@ -288,6 +305,7 @@ fn of_entry(e: Entry) -> api::Run {
         node: e.node,
         term: e.term,
         missed_fires: unsigned(e.missed_fires),
+        cause: e.cause,
         result_truncated: e.result_truncated,
         ..api::Run::default()
     }

@@ -19,6 +19,7 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::InUse { .. }
         | AdminError::CalendarInUse { .. }
         | AdminError::BackfillExists { .. }
+        | AdminError::JobInUse { .. }
         | AdminError::ClockSkew { .. } => Code::FailedPrecondition,
         AdminError::Unavailable(_) => Code::Unavailable,
     };

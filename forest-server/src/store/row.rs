@@ -117,6 +117,7 @@ impl Row {
             if on_time { Arg::text(result) } else { Arg::text("") },
             outcome_text(main_outcome),
             Arg::text(s.origin.as_str()),
+            s.cause.as_ref().map_or(Arg::Null, |cause| Arg::text(cause.as_str())),
             Arg::Int(s.attempt.into()),
             Arg::Int(s.max_attempts.into()),
             Arg::instant(s.scheduled_at),
@@ -139,7 +140,7 @@ impl Row {
 }
 
 /// The columns that are written. The order is that of [`Row::values`]; `progress` must be the last one.
-pub(super) const COLUMNS: [&str; 35] = [
+pub(super) const COLUMNS: [&str; 36] = [
     "id",
     "job_id",
     "name",
@@ -158,6 +159,7 @@ pub(super) const COLUMNS: [&str; 35] = [
     "result",
     "outcome",
     "origin",
+    "cause",
     "attempt",
     "max_attempts",
     "scheduled_at",

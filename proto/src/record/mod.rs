@@ -11,6 +11,7 @@ mod client;
 mod execution;
 mod group;
 mod job;
+mod join;
 mod lenient;
 mod policy;
 mod server;
@@ -25,8 +26,9 @@ pub use client::{ClientRecord, DEFAULT_CAPACITY};
 pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;
 pub use job::{Job, JobStatus};
+pub use join::{Join, JoinDate, MAX_JOIN_DATES};
 pub use policy::{
-    Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
+    After, Condition, DstFold, DstGap, Misfire, Need, OnLost, Overlap, RetryBackoff, Routing, Trigger, Within,
 };
 pub use server::{Answer, Backfill, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};

@@ -103,6 +103,9 @@ pub struct Delay {
     /// The only client that may take the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
+    /// The run of another job whose end made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RunId>,
 }
 
 /// What an administrator asks for.

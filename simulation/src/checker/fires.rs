@@ -51,6 +51,10 @@ impl Fires {
         self.jobs.get(job)
     }
 
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
     pub(super) fn job(&mut self, id: &JobId, document: Option<&[u8]>, now_ms: u64) {
         self.changed.insert(id.clone(), wall(now_ms));
         match document.and_then(|document| decode::<Job>(document).ok()) {

@@ -6,6 +6,7 @@
 mod backfills;
 mod drained;
 mod fires;
+mod following;
 mod limits;
 mod results;
 mod runs;
@@ -56,6 +57,9 @@ pub enum Promise {
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
     LeftAlone,
+    /// The end of a run leads to one run of each job that follows, where that is due, and to none elsewhere. No job
+    /// comes before itself.
+    Followed,
     /// A client starts nothing once its registration is gone.
     ClaimedByTheRegistered,
     /// No run is started twice, and later starts have larger tokens.
@@ -220,8 +224,11 @@ impl Checker {
                 limits.touch(by, &touched, self.broken.now_ms);
             }
             match key {
-                Key::Job(id) => self.fires.job(id, touched.after, self.broken.now_ms),
                 Key::Backfill { job, .. } => backfills.push((job.clone(), change.value.as_deref())),
+                Key::Job(id) => {
+                    self.fires.job(id, touched.after, self.broken.now_ms);
+                    following::check_circles(&self.fires, id, &mut self.broken);
+                }
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }

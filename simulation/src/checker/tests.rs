@@ -1,8 +1,8 @@
 //! Planted bugs: each row takes a history that keeps every promise, and spoils one thing in it.
 
 use forest_proto::record::{
-    Answer, Backfill, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome,
-    Overlap, Request, RequestKind, SkipReason, Skips, Snapshot, encode,
+    After, Answer, Backfill, ClientRecord, Condition, Cursor, Delay, Execution, Job, JobStatus, Need, OnLost,
+    Origin, Outcome, Overlap, Request, RequestKind, SkipReason, Skips, Snapshot, Trigger, Within, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -42,7 +42,19 @@ fn segment() -> Segment {
     SegmentCount::new(1).and_then(|count| count.all().next()).expect("there is one")
 }
 
+fn after(job: &JobId) -> Trigger {
+    let (on, need, within) = (Condition::Success, Need::All, Within::Fire);
+    Trigger::After(After { jobs: vec![job.clone()], on, need, within })
+}
+
 impl Tale {
+    /// Another job that follows the first one.
+    fn follower(&mut self) {
+        let mut job = Job::new("s".parse().expect("valid"), "s", group(), "work".parse().expect("valid"));
+        (job.trigger, job.status) = (after(&self.job.id), JobStatus::Enabled);
+        self.write(OTHER, vec![(self.keys.job(&job.id), Some(encode(&job)))]);
+    }
+
     /// A leader, a worker, and a job that fires at every second one.
     fn begin() -> Self {
         let id = JobId::new("j").expect("valid");
@@ -217,6 +229,7 @@ impl Tale {
             params: None,
             planned_for: None,
             checkpoint: None,
+            cause: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
@@ -332,6 +345,10 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a retry of what was cancelled", Promise::RetryHasReason, |t| { let (run, next) = t.pass(2_000).failed(2); t.write(LEADER, vec![(t.keys.cancel(&group(), &client(), &run), Some(b"{}".into()))]); t.end(WORKER, &run, Outcome::Failed); t.write(LEADER, vec![t.settled(&run), t.delay(&next)]); }),
     ("an old version fires", Promise::NoOldVersion, |t| { let given = t.given(&Tale::run(2)); t.job.version += 1; t.save_job(OTHER); t.pass(2_000).cursor(2, LEADER, vec![given]); }),
     ("a disabled job fires", Promise::NoOldVersion, |t| { t.job.version += 1; t.job.status = JobStatus::Disabled; t.save_job(OTHER); t.pass(2_000).dispatch(2); }),
+    ("a run follows nothing", Promise::Followed, |t| { t.follower(); let run = RunId::following(&"s".parse().expect("valid"), at(2), None); t.write(LEADER, vec![t.delay(&run)]); }),
+    ("a fire does not know that it is followed", Promise::Followed, |t| { t.follower(); t.pass(2_000).dispatch(2); }),
+    ("an end is not followed", Promise::Followed, |t| { t.follower(); let run = t.pass(2_000).dispatch(2); t.claim(&run); t.write(LEADER, vec![t.executed(&run, Some(Outcome::Succeeded))]); }),
+    ("a job follows itself", Promise::Followed, |t| { t.job.trigger = after(&t.job.id); t.job.version += 1; t.save_job(OTHER); }),
     ("a deposed leader writes", Promise::OneTerm, |t| { t.write(LEADER, vec![(t.keys.leader(), None)]); t.write(OTHER, vec![(t.keys.leader(), Some(b"node-1".into()))]); t.pass(2_000).dispatch(2); }),
     ("the leadership is taken away", Promise::OneTerm, |t| { t.write(OTHER, vec![(t.keys.leader(), Some(b"node-1".into()))]); }),
     ("a run is taken from a living client", Promise::LeftAlone, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.snapshot(&group(), &client(), &run), None), (t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),

@@ -6,6 +6,7 @@
 use forest_proto::record::MAX_PARAMS;
 use serde_json::{Map, Value, json};
 
+use super::chain;
 use crate::args::{JobFlags, ParamsFlags, TriggerFlags};
 use crate::console::Console;
 use crate::error::Failure;
@@ -32,7 +33,7 @@ pub(super) fn new_job(flags: JobFlags, console: &mut Console) -> Result<String, 
         .map(|name| format!("--{name}"))
         .collect();
     if !has("cron") && !has("trigger") {
-        missing.push("--cron, --every, --rate, --delay, --at, --in or --manual".to_owned());
+        missing.push("--cron, --every, --rate, --delay, --at, --in, --after or --manual".to_owned());
     }
     if !missing.is_empty() {
         let missing = missing.join(", ");
@@ -110,8 +111,8 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         Some(path) => object(path, console)?,
         None => Map::new(),
     };
+    let trigger = chain::trigger(&flags).or_else(|| trigger(&flags.trigger));
     let cron = flags.cron.or(flags.every.map(|every| format!("@every {every}")));
-    let trigger = trigger(flags.trigger);
     // What fires it by another way than before fires it by that way alone.
     let cron = if trigger.is_some() { Some(String::new()) } else { cron };
     let given = [
@@ -155,11 +156,11 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
     Ok(fields)
 }
 
-fn trigger(flags: TriggerFlags) -> Option<Value> {
+fn trigger(flags: &TriggerFlags) -> Option<Value> {
     let every = |kind: &str, every_ms: u64| json!({"kind": kind, "every_ms": every_ms});
     match flags {
-        TriggerFlags { rate: Some(ms), .. } => Some(every("fixed_rate", ms)),
-        TriggerFlags { delay: Some(ms), .. } => Some(every("fixed_delay", ms)),
+        TriggerFlags { rate: Some(ms), .. } => Some(every("fixed_rate", *ms)),
+        TriggerFlags { delay: Some(ms), .. } => Some(every("fixed_delay", *ms)),
         TriggerFlags { at: Some(at), .. } => Some(json!({"kind": "once", "at": at})),
         TriggerFlags { after: Some(ms), .. } => Some(json!({"kind": "once", "in_ms": ms})),
         TriggerFlags { manual: true, .. } => Some(json!({"kind": "manual"})),
@@ -230,6 +231,20 @@ mod tests {
             json!({"kind": "once", "in_ms": 90_000})
         );
         assert_eq!(of(TriggerFlags { manual: true, ..none() }), json!({"kind": "manual"}));
+        let follows = vec!["7".to_owned(), "8".to_owned()];
+        assert_eq!(
+            of(TriggerFlags { follows: follows.clone(), ..none() }),
+            json!({"kind": "after", "jobs": ["7", "8"]})
+        );
+        let text = |text: &str| Some(text.to_owned());
+        let mut all = JobFlags { trigger: TriggerFlags { follows, ..none() }, ..flags() };
+        (all.chain.after_on, all.chain.after_need) = (text("end"), text("any"));
+        all.chain.after_within = text("day");
+        let document = json(new_job(all, &mut console("")));
+        let expected =
+            json!({"kind": "after", "jobs": ["7", "8"], "on": "end", "need": "any", "within": "day"});
+        assert_eq!(document["trigger"], expected);
+        assert!(serde_json::from_value::<forest_proto::record::Trigger>(expected).is_ok());
     }
 
     #[test]
@@ -274,14 +289,12 @@ mod tests {
     #[test]
     fn a_new_job_must_say_what_it_is() {
         let failure = new_job(JobFlags::default(), &mut console("")).expect_err("says nothing");
-        let expected = "a new job needs --name, --group, --target, --cron, --every, --rate, --delay, --at, --in or --manual (or a document with -f)";
+        let expected = "a new job needs --name, --group, --target, --cron, --every, --rate, --delay, --at, --in, --after or --manual (or a document with -f)";
         assert_eq!((failure.exit, failure.to_string().as_str()), (Exit::Usage, expected));
         let failure = new_job(flags(), &mut console("")).expect_err("has no schedule");
-        assert!(
-            failure
-                .to_string()
-                .starts_with("a new job needs --cron, --every, --rate, --delay, --at, --in or --manual")
-        );
+        assert!(failure.to_string().starts_with(
+            "a new job needs --cron, --every, --rate, --delay, --at, --in, --after or --manual"
+        ));
     }
 
     #[test]

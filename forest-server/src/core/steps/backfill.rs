@@ -62,6 +62,7 @@ impl Situation<'_> {
             params: backfill.params.clone(),
             checkpoint: None,
             pinned: None,
+            cause: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

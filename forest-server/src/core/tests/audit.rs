@@ -12,6 +12,7 @@ use forest_proto::record::{
 use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
 
 use super::backfills::Ledger;
+use super::following::Following;
 use super::tally::{Decision, Tally};
 use crate::core::clients::Seat;
 
@@ -43,6 +44,8 @@ pub(super) enum Promise {
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
     LeftAlone,
+    /// The end of a run leads to one run of each job that follows, if that was due, and to none otherwise.
+    Followed,
     /// No request is beyond etcd's limits.
     EtcdTakesIt,
 }
@@ -70,6 +73,7 @@ pub(super) struct Audit {
     /// Every end that was recorded, also when it is collected by now.
     pub(super) ended: BTreeMap<RunId, Execution>,
     pub(super) broken: Vec<(Promise, String)>,
+    following: Following,
 }
 
 fn is_settled(doc: &Doc) -> bool {
@@ -100,7 +104,12 @@ impl Audit {
             begun: BTreeMap::new(),
             ended: BTreeMap::new(),
             broken: Vec::new(),
+            following: Following::default(),
         }
+    }
+
+    pub(super) fn all_created(&self) -> impl Iterator<Item = &RunId> {
+        self.created.iter()
     }
 
     /// How many runs there ever were, records of skipped fires included.
@@ -144,6 +153,7 @@ impl Audit {
             }
         }
         let (mut decisions, mut backfilled) = (Vec::new(), Vec::new());
+        self.check_followed(&touched);
         for (run, before) in &touched {
             let after = self.docs(run);
             if after.len() > 1 {
@@ -157,7 +167,7 @@ impl Audit {
                     decisions.extend(self.begins(run, doc, &touched, now_ms));
                 }
                 // What was only planned may be planned anew.
-                (Some(Doc::Delay), None) if run.attempt() == 1 => {
+                (Some(Doc::Delay), None) if run.attempt() == 1 && !run.is_following() => {
                     self.created.remove(run);
                 }
                 (Some(before), None) if !is_settled(before) => {
@@ -218,6 +228,7 @@ impl Audit {
             self.breaks(Promise::CreatedOnce, run.as_str());
         }
         let (snapshot, skipped) = match doc {
+            Doc::Delay if run.is_following() && run.attempt() == 1 => return None,
             Doc::Delay if run.attempt() == 1 => {
                 self.is_planned(run, now_ms);
                 return None;
@@ -374,6 +385,41 @@ impl Audit {
         self.clients.get(seat).is_some_and(|client| {
             !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
         })
+    }
+
+    /// Ends that a leader settled in this revision, and the runs that begin in it because of them.
+    fn check_followed(&mut self, touched: &BTreeMap<RunId, Docs>) {
+        let mut begun: BTreeSet<RunId> = touched
+            .iter()
+            .filter(|(run, before)| run.is_following() && run.attempt() == 1 && before.is_empty())
+            .map(|(run, _)| run.clone())
+            .collect();
+        for (run, before) in touched {
+            let Some(Doc::Execution(ended, _)) = self.docs(run).into_values().next() else { continue };
+            let Some(outcome) = ended.outcome.filter(|_| ended.decided) else { continue };
+            let goes_on = touched.contains_key(&run.with_attempt(run.attempt() + 1));
+            if goes_on || before.values().any(is_settled) {
+                continue;
+            }
+            let ran = before
+                .values()
+                .any(|doc| matches!(doc, Doc::Execution(was, _) if was.status == Status::Running));
+            if ran && outcome != Outcome::Lost {
+                // Its client settled it.
+                if ended.snapshot.followed {
+                    self.breaks(Promise::Followed, format!("{run} was settled by its client"));
+                }
+                continue;
+            }
+            for due in self.following.ended(&self.tally, run, outcome) {
+                if !begun.remove(&due) {
+                    self.breaks(Promise::Followed, format!("{due} does not follow {run}"));
+                }
+            }
+        }
+        for run in begun {
+            self.breaks(Promise::Followed, format!("{run} follows nothing"));
+        }
     }
 
     fn check_moves(&mut self, now_ms: i64, moves: &[(Segment, Cursor)], decisions: &[Decision]) {

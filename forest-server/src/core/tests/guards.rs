@@ -9,6 +9,7 @@ use forest_proto::record::{Calendar, Job, OnLost, Outcome, Overlap, Trigger};
 use forest_proto::{CalendarName, RunId};
 
 use super::audit::Promise;
+use super::dependencies::after;
 use super::leader::Leader;
 use super::world::{World, client};
 use super::{MINUTE, SECOND, START, forbidding, group, id, job, seat};
@@ -82,6 +83,11 @@ const ROWS: &[Row] = &[
     Row { name: "replaced: the one that waits", begin: replaced, meanwhile: successor_is_cancelled, guard: ("/server/pending/", Kind::Modified), breaks: Promise::ReplacedByOne },
     Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
     Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
+    Row { name: "follow: the execution", begin: followed, meanwhile: applied_and_followed, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "follow: the job that follows", begin: followed, meanwhile: follower_is_deleted, guard: CONF, breaks: Promise::Followed },
+    Row { name: "follow: which jobs follow", begin: followed, meanwhile: another_follows, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::Followed },
+    Row { name: "follow: what has been counted", begin: followed_with_another, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
+    Row { name: "follow: that nothing has been counted", begin: followed_with_another_first, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
 ];
 
 fn fire() -> RunId {
@@ -324,7 +330,9 @@ fn without_any_one_of_its_guards_a_promise_is_broken() {
 #[test]
 fn every_transaction_of_a_leader_ends_with_its_term() {
     let mut begun = 0;
-    for begin in [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling] {
+    for begin in
+        [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling, followed]
+    {
         let (mut world, _, txn) = begin();
         assert!(txn.guards.iter().any(|guard| matches(guard, TERM)));
         Leader::elect(&mut world);
@@ -460,4 +468,72 @@ fn a_day_is_left_out(world: &mut World, _: &mut Leader, _: &Txn) {
 
 fn backfill_is_cancelled(world: &mut World, _: &mut Leader, _: &Txn) {
     world.cancel_backfill("a");
+}
+
+/// A run that has ended, of a job that another one follows.
+fn followed() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_segments(16);
+    assert!(world.segments.segment_of(&id("s")) != world.segments.segment_of(&id("a")));
+    world.register("c-1", 10);
+    world.save(&minutely());
+    world.save(&after("s", &["a"]));
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    world.execute(&fire(), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+/// Two that have ended, at the second instant, of jobs that a third one follows.
+fn followed_with_another() -> (World, Leader, Txn) {
+    both_ended(2)
+}
+
+fn followed_with_another_first() -> (World, Leader, Txn) {
+    both_ended(1)
+}
+
+fn both_ended(minutes: i64) -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&minutely());
+    world.save(&forbidding("b", "0 * * * * *"));
+    world.save(&after("s", &["a", "b"]));
+    for minute in 1..=minutes {
+        leader.settle(&mut world);
+        world.pass(MINUTE);
+        leader.dispatch(&mut world);
+        for job in ["a", "b"] {
+            world.execute(&World::fire(job, START + minute * MINUTE), Outcome::Succeeded);
+        }
+    }
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &World::fire("a", START + minutes * MINUTE));
+    (world, leader, txn)
+}
+
+fn the_other_ended(world: &mut World, leader: &mut Leader, _: &Txn) {
+    let other = World::fire("b", world.now_ms);
+    let txn = leader.txn_of(world, &other);
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+fn applied_and_followed(world: &mut World, leader: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    leader.settle(world);
+    let (_, run) = world.given().pop().unwrap();
+    world.execute(&run, Outcome::Succeeded);
+    world.collect();
+}
+
+/// Which does not concern the jobs that it follows.
+fn follower_is_deleted(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.delete_job("s");
+}
+
+/// Saved by a node whose clock is behind.
+fn another_follows(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save(&after("another", &["a"]));
 }

@@ -65,7 +65,11 @@ impl Leader {
 
     /// A leader with one job segment, and its cursor at the start of the story.
     pub(super) fn of_one_segment() -> (World, Self) {
-        let mut world = World::new(1);
+        Self::of_segments(1)
+    }
+
+    pub(super) fn of_segments(segments: u16) -> (World, Self) {
+        let mut world = World::new(segments);
         let mut leader = Self::elect(&mut world);
         leader.dispatch(&mut world);
         (world, leader)

@@ -96,6 +96,10 @@ impl Tally {
         self.jobs.get(id).map(|known| &known.job)
     }
 
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().map(|known| &known.job)
+    }
+
     /// A job was written; `None`: deleted.
     pub(super) fn job(&mut self, id: JobId, document: Option<&[u8]>) {
         self.jobs.remove(&id);
@@ -143,7 +147,7 @@ impl Tally {
                 })
             }
             Trigger::Once { at } => Some(Schedule::once(at.as_ms())),
-            Trigger::FixedDelay { .. } | Trigger::Manual => None,
+            Trigger::FixedDelay { .. } | Trigger::Manual | Trigger::After(_) => None,
         };
         schedule.map(|schedule| Timing::new(Arc::new(schedule), job))
     }

@@ -16,6 +16,7 @@ use super::fake::Fake;
 use super::{CLIENT_TTL, MINUTE, START, group, id, target};
 use crate::core::clients::Seat;
 use crate::core::compose::Defaults;
+use crate::core::dependencies::followed_by;
 use crate::core::view::Now;
 
 pub(super) struct World {
@@ -112,12 +113,17 @@ impl World {
         self.must(&put);
     }
 
-    /// Stores a job as an administrator does: with a new version, and its segment's generation.
+    /// Stores a job as an administrator does: with a new version, and the generation of its segment and of
+    /// those of the jobs that it follows.
     pub(super) fn save(&mut self, job: &Job) {
         let version = self.audit.tally.get(&job.id).map_or(1, |before| before.version + 1);
         let (segment, job) = (self.segments.segment_of(&job.id), Job { version, ..job.clone() });
-        let txn = Txn::new().put(self.keys.jobgen(segment), job.id.as_str());
-        self.must(&txn.put(self.keys.job(&job.id), encode(&job)));
+        let mut segments: std::collections::BTreeSet<_> =
+            followed_by(&job).iter().map(|followed| self.segments.segment_of(followed)).collect();
+        segments.insert(segment);
+        let txn = Txn::new().put(self.keys.job(&job.id), encode(&job));
+        let put = |txn: Txn, segment| txn.put(self.keys.jobgen(segment), job.id.as_str());
+        self.must(&segments.into_iter().fold(txn, put));
     }
 
     pub(super) fn delete_job(&mut self, job: &str) {

@@ -17,7 +17,8 @@ use crate::core::view::{Now, View};
 
 /// Batches of steps in flight at once.
 const STEP_LANES: usize = 4;
-/// Steps in one batch. etcd takes 128 operations in all, and a step has at most seven of a kind.
+/// Steps in one batch. etcd takes 128 operations in all, and most steps have at most seven of a kind; with one that other
+/// jobs follow fewer go into a request.
 const STEPS_PER_BATCH: usize = 100;
 /// Runs looked at before other events get their turn.
 const LOOKS: usize = 2_000;
@@ -46,6 +47,9 @@ impl Leading {
         self.let_go(view, promised);
         self.busy.remove(&subject);
         self.requesting.retain(|_, requesting| *requesting != subject);
+        for waiting in self.joins.leave(&subject) {
+            self.mark(view, waiting);
+        }
         self.mark(view, subject);
     }
 
@@ -167,6 +171,9 @@ impl Leading {
                             duties.reads.push((run.clone(), key));
                             self.busy.insert(subject);
                         }
+                    }
+                    Step::Commit(planned) if !self.joins.enter(view, &subject, &planned.txn) => {
+                        self.let_go(view, planned.promised);
                     }
                     Step::Commit(planned) => {
                         if let Some(segment) = moves_cursor(view, &subject) {

@@ -8,6 +8,7 @@
 //!
 //! Before any of that comes the [roll call](crate::core::roll).
 
+mod joins;
 mod lanes;
 mod looks;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::core::routing::{Promise, Router};
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
+use joins::Joins;
 use lanes::Lane;
 pub(super) use unsure::Counted;
 use unsure::Unsure;
@@ -53,6 +55,8 @@ pub(super) struct Leading {
     deferred: BTreeSet<(Segment, Subject)>,
     /// Lanes that gave way to a request: the next turn is theirs.
     gave_way: BTreeSet<Segment>,
+    /// Steps that count ends in one document, one after the other.
+    joins: Joins,
     lost_grace: Duration,
     pub(super) settled: Handout,
     /// Whether the view has all that was before the term, and everything in it was marked.
@@ -100,6 +104,7 @@ impl Leading {
             requesting: BTreeMap::new(),
             deferred: BTreeSet::new(),
             gave_way: BTreeSet::new(),
+            joins: Joins::default(),
             lost_grace: config.lost_grace,
             settled: Handout::default(),
             ready: false,
