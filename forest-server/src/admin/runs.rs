@@ -1,6 +1,6 @@
 //! Runs: those alive from the view, those ended from the history.
 
-use forest_proto::record::{Delay, Execution, Outcome, Snapshot, decode};
+use forest_proto::record::{Delay, Execution, Outcome, Snapshot, Spread, decode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId};
 
@@ -240,6 +240,11 @@ fn summarise(id: &RunId, run: &Run) -> RunSummary {
         Place::Queued { client, .. } => {
             (summary.state, summary.snapshot, summary.client) =
                 (RunState::Queued, snapshot(), client.to_string());
+        }
+        Place::Spread { .. } => {
+            let spread = value.and_then(|value| decode::<Spread>(value).ok());
+            summary.state = RunState::Running;
+            summary.snapshot = spread.map(|spread| Box::new(spread.snapshot));
         }
         Place::Running { client } => {
             (summary.state, summary.client, summary.fencing_token) =

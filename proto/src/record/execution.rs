@@ -257,8 +257,8 @@ impl Execution {
         execution
     }
 
-    /// Ends it. Cuts a result that is too long, and decides it if no further attempt can follow: then nobody
-    /// needs its checkpoint any more.
+    /// Ends it. Cuts a result that is too long, and decides it if neither a further attempt nor anything else can
+    /// follow: then nobody needs its checkpoint any more.
     pub fn finish(&mut self, outcome: Outcome, mut result: String, at: Instant, duration_ms: u64) {
         if result.len() > super::MAX_RESULT {
             result.truncate(result.floor_char_boundary(super::MAX_RESULT));
@@ -272,7 +272,7 @@ impl Execution {
         self.duration_ms = duration_ms;
         self.times = i64::try_from(duration_ms / 1000).unwrap_or(i64::MAX);
         let s = &self.snapshot;
-        self.decided = !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost, &s.retry_if);
+        self.decided = !s.followed && !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost, &s.retry_if);
         if self.decided {
             self.snapshot.checkpoint = None;
         }
@@ -317,6 +317,14 @@ mod tests {
         let text = String::from_utf8(old).expect("text");
         let added = ["progress", "checkpoint", "timeout_ms", "retry_if"];
         assert!(added.iter().all(|name| !text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn an_end_that_something_follows_from_is_left_to_the_leader() {
+        let mut execution = claimed();
+        execution.snapshot.followed = true;
+        execution.finish(Outcome::Succeeded, String::new(), Instant::from_ms(1_795_000_001_000), 1_000);
+        assert!(!execution.decided && execution.outcome == Some(Outcome::Succeeded));
     }
 
     #[test]

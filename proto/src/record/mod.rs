@@ -12,6 +12,7 @@ mod job;
 mod lenient;
 mod policy;
 mod server;
+mod shard;
 mod shared;
 mod snapshot;
 
@@ -23,6 +24,7 @@ pub use job::{Job, JobStatus};
 pub use policy::{
     Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
 };
+pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsError, Spread};
 pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use snapshot::{Origin, Snapshot};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use super::shard::Shard;
 use super::snapshot::Origin;
 use crate::name::{ClientId, GroupName, JobId, NodeId};
 use crate::run_id::RunId;
@@ -89,6 +90,9 @@ pub struct Delay {
     /// The only client that may take the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
+    /// Which shard of a broadcast it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 /// What an administrator asks for.

@@ -115,6 +115,7 @@ impl Situation<'_> {
             planned_for: job.effective_after,
             checkpoint: None,
             client: None,
+            shard: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -165,6 +166,7 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         params: delay.params.clone(),
         checkpoint: delay.checkpoint.clone(),
         pinned: delay.client.clone(),
+        shard: delay.shard.clone(),
     }
 }
 

@@ -8,9 +8,11 @@
 //! of any number of copies of one transaction, one commits.
 //!
 //! A run's life in files: [`begin`] creates it, [`unstarted`] brings it to a client, [`ended`] settles it and has it
-//! tried again, [`stop`] ends it early; [`requests`] is what people ask for.
+//! tried again, [`stop`] ends it early; [`requests`] is what people ask for. [`broadcast`] makes one run into one for
+//! each client, and one end of theirs.
 
 mod begin;
+mod broadcast;
 mod ended;
 mod requests;
 mod stop;
@@ -69,7 +71,7 @@ impl Situation<'_> {
     /// The next step of a run.
     pub(crate) fn of_run(&self, router: &mut Router, id: &RunId) -> Step {
         let Some(run) = self.view.runs.get(id) else { return Step::Nothing };
-        if let Some(step) = self.of_replaced(id, run) {
+        if let Some(step) = self.of_replaced(id, run).or_else(|| self.of_stopped_shard(id, run)) {
             return step;
         }
         match &run.place {
@@ -79,6 +81,7 @@ impl Situation<'_> {
                 self.of_queued(router, id, run, client, *deadline_ms)
             }
             Place::Running { client } => self.of_running(id, run, client),
+            Place::Spread { .. } => self.of_spread(id, run),
             Place::Ended { state, .. } if state.decided => Step::Nothing,
             Place::Ended { client, .. } => self.of_ended(id, run, client.as_ref()),
         }

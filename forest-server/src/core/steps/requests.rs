@@ -36,6 +36,7 @@ impl Situation<'_> {
             params: request.params.clone(),
             checkpoint: None,
             pinned: request.client.clone(),
+            shard: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }
