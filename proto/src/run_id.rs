@@ -290,13 +290,18 @@ mod tests {
     fn a_shard_knows_its_index_and_its_parent() {
         let (job, at) = (JobId::new("j".repeat(29)).expect("valid"), Instant::from_ms(1_795_000_000_000));
         let key = RequestKey::new("k").expect("valid");
-        for whole in [RunId::scheduled(&job, at, 1), RunId::planned(&job, at), RunId::manual(&job, at, &key)] {
+        for whole in [RunId::scheduled(&job, at, 1), RunId::planned(&job, at), RunId::manual(&job, at, &key)]
+        {
             let shard = whole.shard_run(499).expect("fits").with_attempt(MAX_ATTEMPT);
             assert_eq!(shard.as_str().parse::<RunId>().as_ref(), Ok(&shard));
             assert_eq!((shard.shard(), shard.parent().as_ref()), (Some(499), Some(&whole)));
             assert_eq!((shard.at(), shard.job(), shard.attempt()), (at, job.as_str(), MAX_ATTEMPT));
             assert_eq!(shard.is_manual(), whole.is_manual());
-            assert!(shard.as_str().len() <= MAX_LENGTH && shard.shard_run(0).is_none() && whole.parent().is_none());
+            assert!(
+                shard.as_str().len() <= MAX_LENGTH
+                    && shard.shard_run(0).is_none()
+                    && whole.parent().is_none()
+            );
         }
         let long = JobId::new("j".repeat(32)).expect("valid");
         assert!(RunId::manual(&long, at, &key).shard_run(0).is_none(), "no column would hold it");

@@ -17,6 +17,10 @@ pub enum Step {
     Retry,
     RequestRun,
     Assign,
+    /// Makes shards of a broadcast.
+    Spread,
+    /// Settles shards with their parent.
+    Shards,
     Move,
     Lost,
     Settle,
@@ -76,6 +80,7 @@ const DELAY: &str = "/server/delay/";
 const REQUEST: &str = "/server/request/";
 const ANSWER: &str = "/server/answer/";
 const PENDING: &str = "/server/pending/";
+const SPREAD: &str = "/server/spread/";
 const CONF: &str = "/server/conf/";
 const GROUP: &str = "/server/group/";
 const SNAPSHOT: &str = "/client/snapshot/";
@@ -85,7 +90,8 @@ const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
 use Stage::{
-    Any, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning, Unanswered,
+    Any, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning, Scattered,
+    Unanswered,
 };
 
 #[rustfmt::skip]
@@ -103,6 +109,11 @@ pub const MUTANTS: &[Mutant] = &[
     without("request-cursor", Step::RequestRun, CURSOR, Modified, Unanswered, 300),
     without("assign-term", Step::Assign, LEADER, Created, Deposed, 200),
     without("assign-pending", Step::Assign, PENDING, Modified, Deposed, 200),
+    without("spread-term", Step::Spread, LEADER, Created, Scattered, 200),
+    without("spread-pending", Step::Spread, PENDING, Modified, Scattered, 200),
+    without("shards-term", Step::Shards, LEADER, Created, Scattered, 200),
+    without("shards-parent", Step::Shards, SPREAD, Modified, Scattered, 400),
+    without("cancel-parent", Step::Cancel, SPREAD, Modified, Scattered, 400),
     without("move-term", Step::Move, LEADER, Created, Deposed, 100),
     without("move-snapshot", Step::Move, SNAPSHOT, Modified, Frozen, 100),
     without("move-registration", Step::Move, REGISTRATION, Modified, Frozen, 5700),
@@ -175,6 +186,8 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
         () if leads && deletes(REQUEST) => Step::Cancel,
         () if leads && puts(CURSOR) => Step::Dispatch,
         () if leads && deletes(DELAY) => Step::Retry,
+        () if leads && puts(SPREAD) && puts(PENDING) => Step::Spread,
+        () if leads && (puts(SPREAD) || deletes(SPREAD)) => Step::Shards,
         () if leads && deletes(PENDING) => Step::Assign,
         () if leads && deletes(SNAPSHOT) => Step::Move,
         () if leads && puts(EXECUTION) && compares(REGISTRATION) => Step::Lost,

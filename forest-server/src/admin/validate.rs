@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use forest_proto::record::{
-    Job, MAX_PARAMS, MAX_SHARD_PARAMS, MAX_SHARDS, Misfire, OnLost, Outcome, Overlap, RetryBackoff, Routing, Trigger,
+    Job, MAX_PARAMS, MAX_SHARD_PARAMS, MAX_SHARDS, Misfire, OnLost, Outcome, Overlap, RetryBackoff, Routing,
+    Trigger,
 };
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
@@ -198,7 +199,9 @@ fn check_shards(job: &Job) -> Result<(), AdminError> {
         return refused(format!("{index} is not the index of a shard: use 0 to {}", MAX_SHARDS - 1));
     }
     match job.shard_params.bytes() {
-        bytes if bytes > MAX_SHARD_PARAMS => refused(format!("{bytes} bytes are more than {MAX_SHARD_PARAMS}")),
+        bytes if bytes > MAX_SHARD_PARAMS => {
+            refused(format!("{bytes} bytes are more than {MAX_SHARD_PARAMS}"))
+        }
         _ => Ok(()),
     }
 }
@@ -299,9 +302,7 @@ fn check_retry_if(job: &Job) -> Result<(), AdminError> {
 
 /// The document has room for more than this version can do. What it cannot do, it does not store.
 fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
-    let unsupported = [
-        ("after", job.after.is_some(), "leave it out"),
-    ];
+    let unsupported = [("after", job.after.is_some(), "leave it out")];
     match unsupported.iter().find(|(_, wanted, _)| *wanted) {
         Some((field, _, instead)) => {
             Err(AdminError::invalid(*field, format!("this version of the server cannot do that: {instead}")))

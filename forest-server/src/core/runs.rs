@@ -219,7 +219,9 @@ impl Runs {
                 self.marked_parked.insert((Reverse(*priority), run.clone()));
             }
             // The end of a shard is settled with its parent.
-            Some(Place::Ended { .. }) if let Some(parent) = run.parent().filter(|parent| self.is_spread(parent)) => {
+            Some(Place::Ended { .. })
+                if let Some(parent) = run.parent().filter(|parent| self.is_spread(parent)) =>
+            {
                 self.marked.insert(parent);
             }
             _ => {

@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 
-use forest_proto::record::{Execution, MAX_SHARDS, Outcome, ShardParams, Snapshot, Spread};
 use forest_proto::ClientId;
+use forest_proto::record::{Execution, MAX_SHARDS, Outcome, ShardParams, Snapshot, Spread};
 
 use super::compose::Composer;
 

@@ -24,8 +24,8 @@ pub use job::{Job, JobStatus};
 pub use policy::{
     Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
 };
-pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsError, Spread};
 pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
+pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsError, Spread};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use snapshot::{Origin, Snapshot};
 

@@ -102,7 +102,8 @@ impl FromStr for ShardParams {
     fn from_str(text: &str) -> Result<Self, ShardParamsError> {
         let mut params = Self::default();
         for item in text.split(',').filter(|_| !text.trim().is_empty()) {
-            let missing = || ShardParamsError { shown: item.chars().take(40).collect(), reason: "has no value" };
+            let missing =
+                || ShardParamsError { shown: item.chars().take(40).collect(), reason: "has no value" };
             let (index, value) = item.split_once('=').ok_or_else(missing)?;
             params.insert(index, value.trim().to_owned())?;
         }
@@ -208,7 +209,9 @@ mod tests {
         let read = |text: &str| text.parse::<ShardParams>();
         assert_eq!(read("0=a=b, 7 = c ").expect("reads").to_string(), "0=a=b,7=c");
         assert!(read("").expect("reads").is_empty() && read(" ").expect("reads").is_empty());
-        for (text, part) in [("a", "no value"), ("x=a", "not the index"), ("1=a,1=b", "twice"), ("1=a,", "no value")] {
+        for (text, part) in
+            [("a", "no value"), ("x=a", "not the index"), ("1=a,1=b", "twice"), ("1=a,", "no value")]
+        {
             let error = read(text).expect_err(text).to_string();
             assert!(error.contains(part) && error.contains("0=Beijing"), "{error}");
         }

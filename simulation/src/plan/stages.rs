@@ -32,6 +32,8 @@ pub enum Stage {
     Hasty,
     /// A group comes and goes, and jobs in it.
     Regrouped,
+    /// Broadcasts, which people cancel while their shards end and leaders come and go.
+    Scattered,
 }
 
 impl Stage {
@@ -56,6 +58,11 @@ impl Stage {
                 (spec.max_attempts, spec.retry_lost) = (1, false);
                 (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
             }
+            Self::Scattered => {
+                (spec.fires, spec.overlap, spec.routing) =
+                    (Fires::Seconds(2), Overlap::Forbid, Routing::Broadcast);
+                (spec.takes_ms, spec.fails, spec.max_attempts) = (1_000, 20, 2);
+            }
             Self::Any
             | Self::Deposed
             | Self::Frozen
@@ -70,7 +77,9 @@ impl Stage {
     pub(super) fn act(self, random: &mut Rng, jobs: usize, key: u64) -> Option<Act> {
         match self {
             Self::Unanswered => Some(Act::Run { job: random.usize(..jobs), key }),
-            Self::Cancelled | Self::Deaf => Some(Act::Cancel { pick: random.usize(..1_000) }),
+            Self::Cancelled | Self::Deaf | Self::Scattered => {
+                Some(Act::Cancel { pick: random.usize(..1_000) })
+            }
             Self::Regrouped => Some(match random.u8(..8) {
                 0..=1 => Act::AddGroup { group: 2 },
                 2 => Act::DeleteGroup { group: 2 },
@@ -95,6 +104,7 @@ impl Stage {
             Self::Deaf => deaf(random, nodes),
             Self::Hasty => hasty(random, nodes, machines),
             Self::Regrouped => regrouped(random, nodes),
+            Self::Scattered => deposed(random, nodes, machines),
         }
     }
 }

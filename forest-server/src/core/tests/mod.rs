@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod broadcast;
 mod calendars;
 mod chaos;
 mod edits;

@@ -72,6 +72,8 @@ impl Leading {
         let touched = std::mem::take(&mut view.touched);
         let mut groups = touched.groups;
         for (seat, ttl_ms) in touched.vanished {
+            // A shard that waits for it may go elsewhere.
+            groups.insert(seat.0.clone());
             if view.clients.get(&seat).is_none() && view.runs.load(&seat).is_some() {
                 let ttl = ttl_ms.map_or(CLIENT_TTL, Duration::from_millis);
                 self.gone.insert(seat.clone(), now.boot + ttl + self.lost_grace);
