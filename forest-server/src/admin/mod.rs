@@ -12,6 +12,7 @@ mod groups;
 mod jobs;
 mod requests;
 mod runs;
+mod shards;
 mod validate;
 mod write;
 

@@ -36,6 +36,8 @@ pub(crate) struct RunSummary {
     pub(crate) snapshot: Option<Box<Snapshot>>,
     pub(crate) execution: Option<Box<Execution>>,
     pub(crate) fencing_token: i64,
+    /// Of a broadcast, where it is asked for: the last attempt of each shard.
+    pub(crate) shards: Vec<RunSummary>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -52,14 +54,22 @@ impl Admin {
     /// A run, wherever it is.
     pub(crate) async fn run(&self, id: &str) -> Result<RunSummary, AdminError> {
         if let Ok(run) = id.parse::<RunId>() {
-            let live = self.read(move |now| Some(summarise(&run, now.view.runs.get(&run)?))).await?;
+            let looked = run.clone();
+            let live = self.read(move |now| Some(summarise(&looked, now.view.runs.get(&looked)?))).await?;
             if let Some(mut summary) = live {
                 self.complete(&mut summary).await?;
+                summary.shards = self.shards(&run).await?;
                 return Ok(summary);
             }
         }
         match self.inner.history.get(id).await? {
-            Some(entry) => Ok(from_history(entry)),
+            Some(entry) => {
+                let mut summary = from_history(entry);
+                if let Ok(run) = id.parse() {
+                    summary.shards = self.shards(&run).await?;
+                }
+                Ok(summary)
+            }
             None => Err(AdminError::not_found("run", id)),
         }
     }
@@ -216,7 +226,7 @@ fn list_pending(view: &View, group: &str, after: Option<&RunId>, limit: usize) -
     runs.into_iter().take(limit).filter_map(|run| Some(summarise(run, view.runs.get(run)?))).collect()
 }
 
-fn summarise(id: &RunId, run: &Run) -> RunSummary {
+pub(super) fn summarise(id: &RunId, run: &Run) -> RunSummary {
     let value = run.value.as_deref();
     let snapshot = || value.and_then(|value| decode::<Snapshot>(value).ok()).map(Box::new);
     let mut summary = RunSummary {
@@ -229,6 +239,7 @@ fn summarise(id: &RunId, run: &Run) -> RunSummary {
         snapshot: None,
         execution: None,
         fencing_token: 0,
+        shards: Vec::new(),
     };
     match &run.place {
         Place::Delayed { .. } => {
@@ -269,6 +280,7 @@ pub(super) fn from_history(entry: Entry) -> RunSummary {
         snapshot: None,
         execution: None,
         fencing_token: entry.fencing_token,
+        shards: Vec::new(),
         entry: Some(Box::new(entry)),
     }
 }

@@ -344,9 +344,7 @@ impl Runs {
                 let what = format!("{run} was {:?} and is {:?}", was.outcome, is.outcome);
                 broken.note(Promise::EndStays, what);
             }
-            (Doc::Execution(..), Doc::Execution(is, _))
-                if is.decided && run.shard().is_some() =>
-            {
+            (Doc::Execution(..), Doc::Execution(is, _)) if is.decided && run.shard().is_some() => {
                 self.is_noted(run, broken);
             }
             (Doc::Execution(..), Doc::Delay | Doc::Given(..)) => {
