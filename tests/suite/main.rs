@@ -5,6 +5,7 @@
 
 mod admin;
 mod architecture;
+mod broadcast;
 mod calendars;
 mod cli;
 mod clients;
