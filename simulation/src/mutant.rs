@@ -104,7 +104,7 @@ pub const MUTANTS: &[Mutant] = &[
     without("retry-delay", Step::Retry, DELAY, Modified, Deposed, 100),
     without("retry-job", Step::Retry, CONF, Modified, Any, 200),
     without("request-term", Step::RequestRun, LEADER, Created, Deposed, 400),
-    without("request-request", Step::RequestRun, REQUEST, Modified, Any, 100),
+    without("request-request", Step::RequestRun, REQUEST, Modified, Any, 2500),
     without("request-job", Step::RequestRun, CONF, Modified, Any, 800),
     without("request-cursor", Step::RequestRun, CURSOR, Modified, Unanswered, 300),
     without("assign-term", Step::Assign, LEADER, Created, Deposed, 200),

@@ -145,10 +145,10 @@ impl History {
         Ok(entries.into_iter().next())
     }
 
-    /// The rows of all runs of one instant of a job, whatever their attempts and shards are, with long texts cut. At
-    /// most `limit`.
+    /// The rows of all runs of one instant of a job, whatever their attempts and shards are, with long texts cut; also
+    /// those of a job whose id is this one with a hyphen and more behind it. At most `limit`.
     pub(crate) async fn of_instant(&self, run: &RunId, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        // Ids are made of the instant and the job first; nothing that they can contain is before or after these.
+        // Ids begin with the instant and the job, and a dot is what comes after a hyphen.
         let stem = run.as_str().rsplit_once('-').map_or(run.as_str(), |(stem, _)| stem);
         let (after, before) = (format!("{stem}-"), format!("{stem}."));
         on_database!(self, backend => backend.entries(query::between(backend, &after, &before, limit)).await, other => Err(archive::unread()))

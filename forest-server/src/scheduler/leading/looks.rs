@@ -16,7 +16,8 @@ use crate::core::view::{Now, View};
 
 /// Batches of steps in flight at once.
 const STEP_LANES: usize = 4;
-/// Steps in one batch. etcd takes 128 operations in all, and a step has at most seven of a kind.
+/// Steps in one batch. etcd takes 128 operations in all, and a step has at most seven of a kind; that of a broadcast,
+/// which may have as many as etcd takes, travels in a request of its own.
 const STEPS_PER_BATCH: usize = 100;
 /// Runs looked at before other events get their turn.
 const LOOKS: usize = 2_000;
