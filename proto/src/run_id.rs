@@ -173,7 +173,7 @@ impl RunId {
     /// Whether it follows runs of other jobs.
     #[must_use]
     pub fn is_following(&self) -> bool {
-        self.parts().mark.starts_with(FOLLOWING)
+        self.shard().is_none() && self.parts().mark.starts_with(FOLLOWING)
     }
 
     /// The fire time or the time of the request.
