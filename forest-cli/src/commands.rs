@@ -2,6 +2,8 @@
 //!
 //! Wire types end here; no command touches a stream or a clock of its own but through [`Context`].
 
+mod access;
+mod audit;
 mod calendar;
 mod client;
 mod cron;
@@ -20,6 +22,7 @@ use crate::connect::Api;
 use crate::console::Console;
 use crate::error::{Exit, Failure};
 use crate::output::View;
+use crate::settings::{self, Surroundings};
 
 /// What every command needs.
 struct Context<'a> {
@@ -31,10 +34,17 @@ struct Context<'a> {
 impl Context<'_> {
     /// Says that something is gone: data for programs, a message for people.
     fn deleted(&mut self, kind: &str, id: &str) -> Result<(), Failure> {
+        self.done("deleted", kind, id, &format!("deleted {kind} {id}"))
+    }
+
+    /// The same of anything that leaves nothing to show.
+    fn done(&mut self, done: &str, kind: &str, id: &str, message: &str) -> Result<(), Failure> {
         match self.view.format {
-            Format::Json => self.console.print(&format!("{:#}\n", json!({ "deleted": { kind: id } }))),
-            Format::Table => {
-                self.console.note(&format!("deleted {kind} {id}"));
+            Format::Json | Format::Jsonl | Format::Yaml | Format::Name => {
+                self.view.show(self.console, id, &json!({ done: { kind: id } }), Vec::new())
+            }
+            Format::Table | Format::Wide => {
+                self.console.note(message);
                 Ok(())
             }
         }
@@ -42,26 +52,8 @@ impl Context<'_> {
 }
 
 /// Does what the command line says. Failures are told on stderr.
-pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
-    let global = cli.global;
-    let mut context = Context {
-        api: Api::new(global.server, global.timeout),
-        view: View { format: global.output, zone: global.time },
-        console,
-    };
-    let done = match cli.command {
-        Command::Status => status::show(&mut context).await,
-        Command::Group(command) => group::run(&mut context, command).await,
-        Command::Job(command) => job::run(&mut context, command).await,
-        Command::Calendar(command) => calendar::run(&mut context, command).await,
-        Command::Cron(command) => cron::run(&mut context, command).await,
-        Command::Run(command) => run::run(&mut context, command).await,
-        Command::Plan(plan) => plan::show(&mut context, &plan).await,
-        Command::Client(command) => client::run(&mut context, command).await,
-        Command::Node(command) => node::run(&mut context, command).await,
-        Command::Pending(command) => pending::run(&mut context, command).await,
-    };
-    match done {
+pub(crate) async fn run(cli: Cli, around: &Surroundings, console: &mut Console) -> Exit {
+    match command(cli, around, console).await {
         Ok(()) => Exit::Ok,
         Err(failure) => {
             if !failure.is_silent() {
@@ -69,6 +61,32 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
             }
             failure.exit
         }
+    }
+}
+
+async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Result<(), Failure> {
+    let api = settings::api(&cli.global, around, console)?;
+    let view = View { format: cli.global.output, zone: cli.global.time };
+    cluster(&mut Context { api, view, console }, cli.command).await
+}
+
+/// What asks a server.
+async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status => status::show(context).await,
+        Command::Group(command) => group::run(context, command).await,
+        Command::Job(command) => job::run(context, command).await,
+        Command::Calendar(command) => calendar::run(context, command).await,
+        Command::Cron(command) => cron::run(context, command).await,
+        Command::Run(command) => run::run(context, command).await,
+        Command::Plan(plan) => plan::show(context, &plan).await,
+        Command::Client(command) => client::run(context, command).await,
+        Command::Node(command) => node::run(context, command).await,
+        Command::Pending(command) => pending::run(context, command).await,
+        Command::Whoami => access::whoami(context).await,
+        Command::User(command) => access::user(context, command).await,
+        Command::Token(command) => access::token(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
     }
 }
 
@@ -95,16 +113,11 @@ mod tests {
     async fn a_closed_pipe_ends_the_command_quietly() {
         let fake = Fake::start().await;
         let stderr = Sink::default();
-        let mut console = Console {
-            stdin: Box::new(std::io::empty()),
-            stdout: Box::new(Closed),
-            stderr: Box::new(stderr.clone()),
-            interactive: false,
-            width: 80,
-        };
+        let (stdout, said) = (Box::new(Closed), Box::new(stderr.clone()));
+        let mut console = Console { stdout, stderr: said, ..Console::for_test("") };
         let line = ["forest-cli", "--server", &fake.url(), "client", "list"];
         let cli = Cli::try_parse_from(line).expect("a valid line");
-        assert_eq!(run(cli, &mut console).await, Exit::Ok);
+        assert_eq!(run(cli, &Surroundings::default(), &mut console).await, Exit::Ok);
         assert_eq!(stderr.text(), "");
     }
 }

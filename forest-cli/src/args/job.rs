@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{duration, duration_ms};
 use crate::paging::Paging;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum JobCommand {
     /// Creates a job and shows when it fires. It is enabled unless told otherwise.
     Add(Box<AddJob>),
@@ -56,13 +56,13 @@ To edit all of a job in an editor:
   forest-cli job edit JOB -f job.json
 This is refused if somebody else changed the job in between.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct AddJob {
     #[command(flatten)]
     pub(crate) flags: JobFlags,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct EditJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -74,7 +74,7 @@ pub(crate) struct EditJob {
 }
 
 /// The fields of a job. A flag that is not given leaves its field alone.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct JobFlags {
     /// JSON object with fields of the job, `-` for stdin. Flags override it. When editing, null puts a
     /// field back to its default.
@@ -178,7 +178,7 @@ pub(crate) struct JobFlags {
 }
 
 /// What makes a job fire beside cron.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false, conflicts_with_all = ["cron", "every"])]
 pub(crate) struct TriggerFlags {
     /// Every so often, however long runs take.
@@ -199,7 +199,7 @@ pub(crate) struct TriggerFlags {
 }
 
 /// What the handler is given.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ParamsFlags {
     /// What the handler is given.
     #[arg(long, value_name = "TEXT", conflicts_with = "params_file", allow_hyphen_values = true)]
@@ -209,7 +209,7 @@ pub(crate) struct ParamsFlags {
     pub(crate) params_file: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ListJobs {
     /// Only jobs of this group.
     #[arg(long, default_value = "")]
@@ -227,7 +227,7 @@ pub(crate) struct ListJobs {
     pub(crate) paging: Paging,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DeleteJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -236,7 +236,7 @@ pub(crate) struct DeleteJob {
     pub(crate) yes: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -256,7 +256,7 @@ pub(crate) struct RunJob {
     pub(crate) wait_timeout: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct NextFires {
     /// The job's id or its exact name.
     #[arg(required_unless_present = "cron", conflicts_with_all = ["cron", "time_zone", "dst_gap", "dst_fold"])]

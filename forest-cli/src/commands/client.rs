@@ -7,7 +7,7 @@ use super::Context;
 use crate::args::ClientCommand;
 use crate::connect::Client;
 use crate::error::Failure;
-use crate::output::{List, instant_json};
+use crate::output::{List, View, instant_json};
 use crate::paging::collect;
 
 pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Result<(), Failure> {
@@ -19,15 +19,18 @@ pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Re
         Ok((page.clients, page.next_page_token))
     });
     let listed = listed.await?;
+    let view = &context.view;
     let list = List {
-        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE"],
-        row: &row,
+        id: &|client: &api::Client| client.id.clone(),
+        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE", "NAME", "VERSION", "STARTED"],
+        narrow: 6,
+        row: &|client| row(client, view),
         json: &to_json,
     };
-    context.view.list(context.console, "clients", &listed, &list)
+    view.list(context.console, "clients", &listed, &list)
 }
 
-fn row(client: &api::Client) -> Vec<String> {
+fn row(client: &api::Client, view: &View) -> Vec<String> {
     let busy = client.queued + client.running;
     vec![
         client.id.clone(),
@@ -36,6 +39,9 @@ fn row(client: &api::Client) -> Vec<String> {
         format!("{busy}/{}", client.capacity),
         if client.any_target { "any".to_owned() } else { client.targets.join(", ") },
         if client.draining { "draining" } else { "ready" }.to_owned(),
+        client.name.clone(),
+        client.version.clone(),
+        view.second(client.started_at),
     ]
 }
 

@@ -60,9 +60,18 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
     });
     let listed = listed.await?;
     let row = |group: &Group| {
-        vec![group.name.clone(), group.clients.to_string(), group.jobs.to_string(), group.remark.clone()]
+        let limit = |limit: Option<u32>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        vec![
+            group.name.clone(),
+            group.clients.to_string(),
+            group.jobs.to_string(),
+            group.remark.clone(),
+            limit(group.max_in_flight),
+            limit(group.dispatches_per_second),
+        ]
     };
-    let list = List { header: &["NAME", "CLIENTS", "JOBS", "REMARK"], row: &row, json: &to_json };
+    let header = &["NAME", "CLIENTS", "JOBS", "REMARK", "MAX IN FLIGHT", "PER SECOND"];
+    let list = List { id: &|group: &Group| group.name.clone(), header, narrow: 4, row: &row, json: &to_json };
     context.view.list(context.console, "groups", &listed, &list)
 }
 
@@ -76,7 +85,7 @@ fn show(context: &mut Context<'_>, group: &Group) -> Result<(), Failure> {
     let limits =
         [("max in flight", group.max_in_flight), ("dispatches per second", group.dispatches_per_second)];
     fields.extend(limits.into_iter().filter_map(|(name, limit)| Some(field(name, limit?.to_string()))));
-    context.view.show(context.console, &to_json(group), fields)
+    context.view.show(context.console, &group.name, &to_json(group), fields)
 }
 
 fn to_json(group: &Group) -> Value {

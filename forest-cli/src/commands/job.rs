@@ -28,7 +28,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
         JobCommand::List(args) => list(context, args).await,
         JobCommand::Get { job } => {
             let job = find(&mut context.api, &job).await?;
-            context.view.show(context.console, &job.to_json(), job.fields(&context.view))
+            context.view.show(context.console, &job.id, &job.to_json(), job.fields(&context.view))
         }
         JobCommand::Edit(args) => edit(context, *args).await,
         JobCommand::Enable { job } => set_enabled(context, &job, true, String::new()).await,
@@ -72,7 +72,9 @@ async fn list(context: &mut Context<'_>, args: ListJobs) -> Result<(), Failure> 
     let items = items.into_iter().map(JobView::new).collect::<Result<_, _>>()?;
     let view = &context.view;
     let list = List {
-        header: &["JOB", "NAME", "GROUP", "TARGET", "CRON", "NEXT FIRE"],
+        id: &|job: &JobView| job.id.clone(),
+        header: &["JOB", "NAME", "GROUP", "TARGET", "CRON", "NEXT FIRE", "TIME ZONE", "VERSION", "REMARK"],
+        narrow: 6,
         row: &|job: &JobView| job.row(view),
         json: &JobView::to_json,
     };

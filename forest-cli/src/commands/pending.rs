@@ -28,11 +28,20 @@ pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> R
             run.group.clone(),
             run.target.clone(),
             view.second(run.created_at),
+            run.attempt.to_string(),
+            run.origin.clone(),
+            run.job_id.clone(),
         ]
     };
     let lines = waiting.iter().map(|waiting| line(waiting, view.second(waiting.oldest_scheduled_at)));
     let lines: Vec<_> = lines.collect();
-    let list = List { header: &["RUN", "JOB", "GROUP", "TARGET", "SINCE"], row: &row, json: &runs::to_json };
+    let list = List {
+        id: &|run: &Run| run.id.clone(),
+        header: &["RUN", "JOB", "GROUP", "TARGET", "SINCE", "ATTEMPT", "ORIGIN", "JOB ID"],
+        narrow: 5,
+        row: &row,
+        json: &runs::to_json,
+    };
     view.list(context.console, "runs", &listed, &list)?;
     lines.iter().for_each(|line| context.console.note(line));
     Ok(())

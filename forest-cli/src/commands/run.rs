@@ -4,7 +4,7 @@ use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, 
 use serde_json::{Value, json};
 
 use super::{Context, job};
-use crate::args::{Format, ListRuns, RunCommand, instant_ms};
+use crate::args::{ListRuns, RunCommand, instant_ms};
 use crate::clock;
 use crate::connect::{Api, Client};
 use crate::error::Failure;
@@ -16,7 +16,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: RunCommand) -> Resul
         RunCommand::List(args) => list(context, args).await,
         RunCommand::Get { run } => {
             let run = get(&mut context.api, run).await?;
-            context.view.show(context.console, &to_json(&run), fields(&context.view, &run))
+            context.view.show(context.console, &run.id, &to_json(&run), fields(&context.view, &run))
         }
         RunCommand::Cancel { run } => cancel(context, run).await,
     }
@@ -26,16 +26,8 @@ async fn cancel(context: &mut Context<'_>, id: String) -> Result<(), Failure> {
     let request = CancelRunRequest { id };
     let call = async |mut client: Client| client.cancel_run(request.clone()).await;
     context.api.write("cancel the run", call).await?;
-    match context.view.format {
-        Format::Json => {
-            let json = json!({ "cancel_requested": { "run": request.id } });
-            context.view.show(context.console, &json, Vec::new())
-        }
-        Format::Table => {
-            context.console.note(&format!("run {} was asked to stop, see `run get`", request.id));
-            Ok(())
-        }
-    }
+    let message = format!("run {} was asked to stop, see `run get`", request.id);
+    context.done("cancel_requested", "run", &request.id, &message)
 }
 
 pub(super) async fn get(api: &mut Api, id: String) -> Result<Run, Failure> {
@@ -70,9 +62,38 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
     });
     let listed = listed.await?;
     let view = &context.view;
-    let row =
-        |run: &Run| vec![run.id.clone(), run.job_name.clone(), view.second(run.created_at), how_far(run)];
-    let list = List { header: &["RUN", "JOB", "CREATED", "STATE"], row: &row, json: &to_json };
+    let row = |run: &Run| {
+        vec![
+            run.id.clone(),
+            run.job_name.clone(),
+            view.second(run.created_at),
+            how_far(run),
+            run.group.clone(),
+            or_dash(&run.client),
+            format!("{}/{}", run.attempt, run.max_attempts),
+            run.origin.clone(),
+            view.second(run.scheduled_at),
+            run.job_id.clone(),
+        ]
+    };
+    let list = List {
+        id: &|run: &Run| run.id.clone(),
+        header: &[
+            "RUN",
+            "JOB",
+            "CREATED",
+            "STATE",
+            "GROUP",
+            "CLIENT",
+            "ATTEMPT",
+            "ORIGIN",
+            "SCHEDULED",
+            "JOB ID",
+        ],
+        narrow: 4,
+        row: &row,
+        json: &to_json,
+    };
     view.list(context.console, "runs", &listed, &list)
 }
 

@@ -484,7 +484,8 @@ impl Admin for Service {
     }
 
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {
-        let (state, request) = (self.state()?, request.into_inner());
+        let (mut state, request) = (self.state()?, request.into_inner());
+        state.audit_asked = Some(request.clone());
         let record = |n: usize| AuditRecord {
             id: format!("20261118110640000.{n}"),
             at: T0,

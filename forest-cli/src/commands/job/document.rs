@@ -170,17 +170,10 @@ fn object(path: &str, console: &mut Console) -> Result<Map<String, Value>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::DEFAULT_WIDTH;
     use crate::error::Exit;
 
     fn console(stdin: &'static str) -> Console {
-        Console {
-            stdin: Box::new(stdin.as_bytes()),
-            stdout: Box::new(std::io::sink()),
-            stderr: Box::new(std::io::sink()),
-            interactive: false,
-            width: DEFAULT_WIDTH,
-        }
+        Console::for_test(stdin)
     }
 
     fn flags() -> JobFlags {

@@ -77,7 +77,17 @@ impl JobView {
             Some(kind) if kind != "cron" => format!("({kind})"),
             _ => or_dash(&self.text("cron")),
         };
-        vec![self.id.clone(), self.name(), self.group(), self.text("target"), cron, self.next_fire(view)]
+        vec![
+            self.id.clone(),
+            self.name(),
+            self.group(),
+            self.text("target"),
+            cron,
+            self.next_fire(view),
+            or_dash(&self.text("time_zone")),
+            self.version().to_string(),
+            self.text("remark"),
+        ]
     }
 
     pub(super) fn fields(&self, view: &View) -> Vec<Field> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{document, find};
-use crate::args::{Format, RunJob};
+use crate::args::RunJob;
 use crate::commands::{Context, run as runs};
 use crate::connect::{Api, Client};
 use crate::error::Failure;
@@ -27,7 +27,7 @@ pub(super) async fn run(context: &mut Context<'_>, args: RunJob) -> Result<(), F
         _ => context.api.read("run the job", call).await,
     };
     let id = asked?.run_id;
-    let json = context.view.format == Format::Json;
+    let json = context.view.format.is_document();
     if !json {
         context.console.print(&format!("{}\n", printable_line(&id)))?;
     }
@@ -54,7 +54,7 @@ const FINISHED: &str = "finished";
 const SUCCEEDED: &str = "succeeded";
 
 fn print_json(context: &mut Context<'_>, json: &serde_json::Value) -> Result<(), Failure> {
-    context.view.show(context.console, json, Vec::new())
+    context.view.data(context.console, json)
 }
 
 /// What waiting came to.
