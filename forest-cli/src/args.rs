@@ -5,6 +5,7 @@
 
 mod access;
 mod calendar;
+mod files;
 mod job;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCommand};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
+pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };

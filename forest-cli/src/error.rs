@@ -112,6 +112,16 @@ impl Failure {
         Self::new(Exit::Ok, "")
     }
 
+    /// What was compared is not the same. The differences have been shown.
+    pub(crate) fn differs() -> Self {
+        Self::new(Exit::Refused, "")
+    }
+
+    /// The same with more to say.
+    pub(crate) fn saying(self, more: &str) -> Self {
+        Self { exit: self.exit, line: format!("{}{more}", self.line) }
+    }
+
     /// Whether nothing is to be said about it.
     pub(crate) fn is_silent(&self) -> bool {
         self.line.is_empty()

@@ -165,7 +165,7 @@ pub(crate) fn printable_line(text: &str) -> String {
 }
 
 /// Control characters could steer the terminal. Line breaks stay.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.trim_end()
         .replace("\r\n", "\n")
         .chars()

@@ -15,6 +15,14 @@ pub(crate) fn text(json: &Json) -> Result<String, Failure> {
         .map_err(|error| Failure::refused(format!("cannot be written as YAML: {error}")))
 }
 
+/// Writes one document whose fields stand in this order.
+pub(crate) fn ordered<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> Result<String, Failure> {
+    let wrong = |error| Failure::refused(format!("cannot be written as YAML: {error}"));
+    let field = |(name, value)| Ok((Yaml::from(name), serde_norway::to_value(value)?));
+    let fields = fields.map(field).collect::<Result<serde_norway::Mapping, _>>().map_err(wrong)?;
+    serde_norway::to_string(&fields).map_err(wrong)
+}
+
 /// Reads all documents of a text; empty ones do not count. An error is told in words that end the sentence
 /// "FILE ...".
 pub(crate) fn documents(text: &str) -> Result<Vec<Json>, String> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::files::{ApplyJobs, DiffJobs, ExportJobs, ValidateJobs, WHAT_FILES_SAY};
 use super::{duration, duration_ms};
 use crate::paging::Paging;
 
@@ -40,6 +41,17 @@ pub(crate) enum JobCommand {
     Run(RunJob),
     /// Shows when a job fires, or when an expression would.
     Next(NextFires),
+    /// Writes jobs as YAML documents, for a file that is kept and applied.
+    Export(ExportJobs),
+    /// Checks files with jobs; nothing is changed.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Validate(ValidateJobs),
+    /// Shows what `job apply` would change. Ends with 1 if that is anything.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Diff(DiffJobs),
+    /// Makes the jobs be as files say. All files are checked before anything is changed.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Apply(ApplyJobs),
     /// Says what became of one fire of a job, and why.
     Explain {
         /// Its id or its exact name.

@@ -2,6 +2,7 @@
 
 mod document;
 mod explain;
+mod files;
 mod find;
 mod next;
 mod show;
@@ -36,6 +37,10 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
         JobCommand::Delete(args) => delete(context, args).await,
         JobCommand::Run(args) => start::run(context, args).await,
         JobCommand::Next(args) => next::run(context, args).await,
+        JobCommand::Export(args) => files::export(context, &args.group).await,
+        JobCommand::Validate(args) => files::validate(context, args).await,
+        JobCommand::Diff(args) => files::diff(context, args).await,
+        JobCommand::Apply(args) => files::apply(context, args).await,
         JobCommand::Explain { job, at } => explain::run(context, &job, &at).await,
     }
 }

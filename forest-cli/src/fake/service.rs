@@ -225,7 +225,13 @@ impl Admin for Service {
             return Err(refusal(Code::Aborted, message, "VERSION_CONFLICT"));
         }
         let patch: Map<String, Value> = serde_json::from_str(&request.patch).expect("an object");
-        document.extend(patch);
+        for (name, value) in patch {
+            if value.is_null() {
+                document.remove(&name)
+            } else {
+                document.insert(name, value)
+            };
+        }
         document.insert("version".into(), (version + 1).into());
         answer(job(document))
     }

@@ -11,10 +11,10 @@ use crate::console::Console;
 use crate::error::Failure;
 
 /// A document is mostly its parameters; more than this is a mistake.
-const MAX_DOCUMENT: usize = 1 << 20;
+pub(super) const MAX_DOCUMENT: usize = 1 << 20;
 
 /// What only the server writes. A document that was read with `job get` has them.
-const SERVERS_OWN: [&str; 5] = ["id", "version", "created_at", "updated_at", "effective_after"];
+pub(super) const SERVERS_OWN: [&str; 5] = ["id", "version", "created_at", "updated_at", "effective_after"];
 
 const ENABLED: u8 = 1;
 const DISABLED: u8 = 2;

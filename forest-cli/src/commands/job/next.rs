@@ -104,7 +104,7 @@ fn summary(view: &View, job: &JobView, fires: &[Fire]) -> String {
     fires.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn ask(api: &mut Api, request: NextFiresRequest) -> Result<NextFiresResponse, Failure> {
+pub(super) async fn ask(api: &mut Api, request: NextFiresRequest) -> Result<NextFiresResponse, Failure> {
     let call = async |mut client: Client| client.next_fires(request.clone()).await;
     api.read("compute the next fires", call).await
 }

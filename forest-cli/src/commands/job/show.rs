@@ -28,7 +28,7 @@ pub(in crate::commands) struct JobView {
     pub(in crate::commands) id: String,
     pub(super) next_fire_at: i64,
     pub(super) notes: Vec<String>,
-    document: Map<String, Value>,
+    pub(super) document: Map<String, Value>,
     revision: i64,
 }
 
