@@ -5,6 +5,7 @@
 
 mod access;
 mod calendar;
+mod context;
 mod files;
 mod job;
 
@@ -17,6 +18,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCommand};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
+pub(crate) use context::ContextCommand;
 pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
@@ -49,6 +51,9 @@ pub(crate) struct Global {
         value_parser = server
     )]
     pub(crate) server: Vec<String>,
+    /// Servers and files that `context set` stored under this name, in place of the current ones.
+    #[arg(long, global = true, env = "FOREST_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// File with the token to show. Without it the one in the variable FOREST_TOKEN is shown, if there is one.
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<String>,
@@ -68,6 +73,9 @@ pub(crate) struct Global {
     /// Show instants in `utc`, in the `local` zone or in an IANA zone such as Asia/Shanghai.
     #[arg(long, global = true, value_name = "ZONE", default_value = "local", value_parser = zone)]
     pub(crate) time: TimeZone,
+    /// Show a list again every 2 s, until it is stopped with Ctrl-C.
+    #[arg(short, long, global = true)]
+    pub(crate) watch: bool,
     /// How long to wait for each server and for each answer.
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -131,6 +139,39 @@ pub(crate) enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Looks for what is wrong with the cluster, and says what to do.
+    Doctor,
+    /// Servers by name.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Prints a script by which a shell completes commands: `source <(forest-cli completion bash)`.
+    Completion { shell: clap_complete::Shell },
+    /// Prints the manual page, or that of a command: `forest-cli man job apply | man -l -`.
+    Man {
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
+}
+
+impl Command {
+    /// Whether it only shows what may be another thing a moment later.
+    pub(crate) fn can_be_watched(&self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::Plan(_)
+                | Self::Group(GroupCommand::List { .. })
+                | Self::Job(JobCommand::List(_))
+                | Self::Calendar(CalendarCommand::List { .. })
+                | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
+                | Self::Client(_)
+                | Self::Node(_)
+                | Self::Pending(_)
+                | Self::User(UserCommand::List { .. })
+                | Self::Token(TokenCommand::List { .. })
+                | Self::Audit(_)
+        )
+    }
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -183,6 +224,13 @@ pub(crate) enum RunCommand {
     List(ListRuns),
     /// Shows one run with its parameters and its result.
     Get { run: String },
+    /// Waits until a run has finished, and shows it. Succeeds only if the run does.
+    Wait {
+        run: String,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        wait_timeout: Duration,
+    },
     /// Asks for a live run to be stopped, or not to be started. It may still end otherwise before that.
     Cancel { run: String },
 }

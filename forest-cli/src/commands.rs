@@ -6,13 +6,16 @@ mod access;
 mod audit;
 mod calendar;
 mod client;
+mod context;
 mod cron;
+mod doctor;
 mod group;
 mod job;
 mod node;
 mod pending;
 mod plan;
 mod run;
+mod shell;
 mod status;
 
 use serde_json::json;
@@ -65,9 +68,31 @@ pub(crate) async fn run(cli: Cli, around: &Surroundings, console: &mut Console) 
 }
 
 async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Result<(), Failure> {
-    let api = settings::api(&cli.global, around, console)?;
-    let view = View { format: cli.global.output, zone: cli.global.time };
-    cluster(&mut Context { api, view, console }, cli.command).await
+    let Cli { global, command } = cli;
+    if global.watch && !command.can_be_watched() {
+        return Err(Failure::usage("--watch is for lists"));
+    }
+    let view = View { format: global.output, zone: global.time.clone() };
+    match command {
+        Command::Context(command) => return context::run(command, &global, around, &view, console),
+        Command::Completion { shell } => return shell::completion(shell, console),
+        Command::Man { words } => return shell::man(&words, console),
+        _ => {}
+    }
+    let api = settings::api(&global, around, console)?;
+    let mut context = Context { api, view, console };
+    if !global.watch {
+        return cluster(&mut context, command).await;
+    }
+    loop {
+        context.console.starts_anew();
+        match cluster(&mut context, command.clone()).await {
+            // It may come back.
+            Err(failure) if failure.exit == Exit::Unreachable => context.console.note(&failure.to_string()),
+            done => done?,
+        }
+        tokio::time::sleep(around.watch_every).await;
+    }
 }
 
 /// What asks a server.
@@ -87,6 +112,8 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::User(command) => access::user(context, command).await,
         Command::Token(command) => access::token(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
@@ -119,5 +146,34 @@ mod tests {
         let cli = Cli::try_parse_from(line).expect("a valid line");
         assert_eq!(run(cli, &Surroundings::default(), &mut console).await, Exit::Ok);
         assert_eq!(stderr.text(), "");
+    }
+
+    /// Takes so many pieces of data, then goes away.
+    struct Screen(Sink, u32);
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+            self.1 = self.1.checked_sub(1).ok_or(ErrorKind::BrokenPipe)?;
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watched_list_is_drawn_again_in_its_place() {
+        let fake = Fake::start().await;
+        let watch = async |screen: bool| {
+            let shown = Sink::default();
+            let stdout = Box::new(Screen(shown.clone(), 2));
+            let mut console = Console { stdout, screen, ..Console::for_test("") };
+            let line = ["forest-cli", "--server", &fake.url(), "node", "list", "-o", "name", "--watch"];
+            let cli = Cli::try_parse_from(line).expect("a valid line");
+            assert_eq!(run(cli, &Surroundings::default(), &mut console).await, Exit::Ok);
+            shown.text()
+        };
+        assert_eq!(watch(true).await, "\x1b[H\x1b[2Jn1\nn2\n\x1b[H\x1b[2Jn1\nn2\n");
+        assert_eq!(watch(false).await, "n1\nn2\nn1\nn2\n");
+        assert_eq!(fake.cli(&["job", "delete", "1", "--yes", "--watch"]).await.exit, Exit::Usage);
     }
 }

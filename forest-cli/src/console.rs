@@ -26,6 +26,8 @@ pub(crate) struct Console {
     pub(crate) width: u16,
     /// Whether stdout is a terminal.
     pub(crate) screen: bool,
+    /// What is written next replaces what the screen shows.
+    pub(crate) clear: bool,
     /// Asks for a secret that is not shown while it is typed; from a terminal, or in tests from stdin.
     pub(crate) ask_hidden: fn(&mut dyn BufRead, &str) -> io::Result<String>,
 }
@@ -40,12 +42,14 @@ impl Console {
             interactive: io::stdin().is_terminal(),
             width: comfy_table::Table::new().width().unwrap_or(DEFAULT_WIDTH),
             screen: io::stdout().is_terminal(),
+            clear: false,
             ask_hidden: |_, question| rpassword::prompt_password(question),
         }
     }
 
     /// Writes data.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
+        let text = format!("{}{text}", self.clearing());
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::output_closed(),
@@ -55,7 +59,19 @@ impl Console {
 
     /// Writes a message. If nobody can read it, there is nobody to tell.
     pub(crate) fn note(&mut self, line: &str) {
+        let clearing = self.clearing();
+        let _ = self.stdout.write_all(clearing.as_bytes()).and_then(|()| self.stdout.flush());
         let _ = writeln!(self.stderr, "forest-cli: {line}");
+    }
+
+    /// What is written from now on stands on an empty screen, if stdout is one.
+    pub(crate) fn starts_anew(&mut self) {
+        self.clear = self.screen;
+    }
+
+    /// Not before there is something to write, so that the screen does not flicker.
+    fn clearing(&mut self) -> &'static str {
+        if std::mem::take(&mut self.clear) { "\x1b[H\x1b[2J" } else { "" }
     }
 
     /// Refuses to go on if [`confirm`](Self::confirm) would have nobody to ask. `yes` is the flag that
@@ -135,6 +151,7 @@ impl Console {
             interactive: false,
             width: DEFAULT_WIDTH,
             screen: false,
+            clear: false,
             ask_hidden: |stdin, _| {
                 let mut line = String::new();
                 stdin.read_line(&mut line).map(|_| line.trim_end().to_owned())

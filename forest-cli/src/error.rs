@@ -112,9 +112,9 @@ impl Failure {
         Self::new(Exit::Ok, "")
     }
 
-    /// What was compared is not the same. The differences have been shown.
-    pub(crate) fn differs() -> Self {
-        Self::new(Exit::Refused, "")
+    /// What is wrong has been shown as data already.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
     }
 
     /// The same with more to say.

@@ -129,7 +129,7 @@ impl Fake {
 
     /// With this in the environment.
     pub(crate) async fn cli_with_token(&self, token: &str, args: &[&str]) -> Ran {
-        let around = Surroundings { token: Some(token.to_owned()) };
+        let around = Surroundings { token: Some(token.to_owned()), ..Surroundings::default() };
         run_cli(&self.url, args, "", false, &around).await
     }
 
@@ -181,8 +181,16 @@ pub(crate) async fn cli(url: &str, args: &[&str], stdin: &str) -> Ran {
     run_cli(url, args, stdin, false, &Surroundings::default()).await
 }
 
+/// Without a server on the command line.
+pub(crate) async fn cli_around(args: &[&str], around: &Surroundings) -> Ran {
+    run_cli("", args, "", false, around).await
+}
+
 async fn run_cli(url: &str, args: &[&str], stdin: &str, interactive: bool, around: &Surroundings) -> Ran {
-    let mut line = vec!["forest-cli", "--server", url];
+    let mut line = vec!["forest-cli"];
+    if !url.is_empty() {
+        line.extend(["--server", url]);
+    }
     if !args.contains(&"--time") {
         line.extend(["--time", "utc"]);
     }

@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 mod connect;
 mod console;
+mod contexts;
 mod credentials;
 mod error;
 #[cfg(test)]

@@ -4,9 +4,13 @@
 //! A secret goes to the servers that it was given for: a context's token and key are not shown to servers that
 //! were named in another place, unless the context is asked for by name as well.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use crate::args::Global;
 use crate::connect::Api;
 use crate::console::Console;
+use crate::contexts::{self, Contexts, Known};
 use crate::credentials::Sources;
 use crate::error::Failure;
 
@@ -18,28 +22,50 @@ const HERE: &str = "http://127.0.0.1:2856";
 pub(crate) struct Surroundings {
     /// `FOREST_TOKEN`.
     pub(crate) token: Option<String>,
+    /// The file of contexts.
+    pub(crate) config: Option<PathBuf>,
+    /// How often `--watch` looks.
+    pub(crate) watch_every: Duration,
 }
 
 impl Surroundings {
     /// Of this process.
     pub(crate) fn of_process() -> Self {
-        Self { token: std::env::var("FOREST_TOKEN").ok().filter(|token| !token.is_empty()) }
+        let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self {
+            token: std::env::var("FOREST_TOKEN").ok().filter(|token| !token.is_empty()),
+            config: contexts::file(folder("XDG_CONFIG_HOME"), folder("HOME")),
+            watch_every: Duration::from_secs(2),
+        }
     }
 }
 
 /// How the cluster is reached.
 pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console) -> Result<Api, Failure> {
-    let servers = match global.server.is_empty() {
-        true => vec![HERE.to_owned()],
-        false => global.server.clone(),
-    };
+    let known = known(global, around)?;
+    let servers = [global.server.clone(), known.server].into_iter().find(|servers| !servers.is_empty());
+    let servers = servers.unwrap_or_else(|| vec![HERE.to_owned()]);
+    let pair = [(&global.cert_file, &global.key_file), (&known.cert_file, &known.key_file)];
+    let (cert_file, key_file) = if pair[0] == (&None, &None) { pair[1] } else { pair[0] };
     let sources = Sources {
         // A file that is named goes before what happens to be in the environment.
         token: around.token.clone().filter(|_| global.token_file.is_none()),
-        token_file: global.token_file.clone(),
-        ca_file: global.ca_file.clone(),
-        cert_file: global.cert_file.clone(),
-        key_file: global.key_file.clone(),
+        token_file: global.token_file.clone().or(known.token_file),
+        ca_file: global.ca_file.clone().or(known.ca_file),
+        cert_file: cert_file.clone(),
+        key_file: key_file.clone(),
     };
     Ok(Api::new(servers, global.timeout, sources.read(console)?))
+}
+
+/// The context that counts; nothing if none does.
+fn known(global: &Global, around: &Surroundings) -> Result<Known, Failure> {
+    if global.context.is_none() && !global.server.is_empty() {
+        return Ok(Known::default());
+    }
+    let contexts = Contexts::load(around.config.as_deref())?;
+    match global.context.as_ref().or(contexts.current.as_ref()) {
+        Some(name) => contexts.get(name).cloned(),
+        None => Ok(Known::default()),
+    }
 }

@@ -15,6 +15,7 @@ use forest_proto::admin::v1::{
 pub(super) use find::find;
 pub(super) use next::show as show_next;
 use show::JobView;
+pub(super) use start::{judge, wait};
 
 use super::Context;
 use crate::args::{AddJob, DeleteJob, EditJob, JobCommand, ListJobs};

@@ -49,7 +49,14 @@ pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> R
 
 /// How many wait for the same thing, since when, and why.
 fn line(waiting: &Waiting, oldest: String) -> String {
-    let reason = match waiting.reason.as_str() {
+    let reason = reason(waiting);
+    let Waiting { group, target, count, .. } = waiting;
+    printable_line(&format!("{group}/{target}: {count} waiting, the oldest of {oldest}: {reason}"))
+}
+
+/// What they wait for.
+pub(super) fn reason(waiting: &Waiting) -> &str {
+    match waiting.reason.as_str() {
         "" => "about to go",
         "no_client" => "no client would take them",
         "no_room" => "the clients are full",
@@ -57,9 +64,7 @@ fn line(waiting: &Waiting, oldest: String) -> String {
         "group_limit" => "the group's limit is reached",
         "rate" => "the group's rate is reached",
         other => other,
-    };
-    let Waiting { group, target, count, .. } = waiting;
-    printable_line(&format!("{group}/{target}: {count} waiting, the oldest of {oldest}: {reason}"))
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,13 @@ pub(super) async fn run(context: &mut Context<'_>, command: RunCommand) -> Resul
             let run = get(&mut context.api, run).await?;
             context.view.show(context.console, &run.id, &to_json(&run), fields(&context.view, &run))
         }
+        RunCommand::Wait { run, wait_timeout } => {
+            let waited = job::wait(&mut context.api, &run, wait_timeout).await;
+            if let Some(run) = &waited.last {
+                context.view.show(context.console, &run.id, &to_json(run), fields(&context.view, run))?;
+            }
+            job::judge(context, &run, waited, wait_timeout)
+        }
         RunCommand::Cancel { run } => cancel(context, run).await,
     }
 }
@@ -276,6 +283,20 @@ result         line one
         let json = fake.cli(&["run", "get", "r7", "-o", "json"]).await.json();
         let expected = json!({"percent": 40, "text": "page 4", "at": "2026-11-18T11:06:41.000Z"});
         assert_eq!(json["progress"], expected);
+    }
+
+    #[tokio::test]
+    async fn waiting_shows_the_run_and_succeeds_if_it_does() {
+        let fake = Fake::start().await;
+        fake.state().polls = [Ok(run_in("running", "")), Ok(run_in("finished", "succeeded"))].into();
+        let ran = fake.cli(&["run", "wait", "r7"]).await;
+        assert_eq!((ran.exit, ran.stderr.as_str()), (Exit::Ok, "forest-cli: run r7 succeeded after 1.5s\n"));
+        assert!(ran.stdout.contains("state          succeeded\n"), "{}", ran.stdout);
+        fake.state().polls = [Ok(run_in("finished", "failed"))].into();
+        let ran = fake.cli(&["run", "wait", "r7", "-o", "jsonl"]).await;
+        assert_eq!((ran.exit, ran.json()["outcome"].clone()), (Exit::Refused, json!("failed")));
+        let missing = fake.cli(&["run", "wait", "x", "--wait-timeout", "1ms"]).await;
+        assert_eq!((missing.exit, missing.stdout.as_str()), (Exit::NotFound, ""));
     }
 
     #[tokio::test]

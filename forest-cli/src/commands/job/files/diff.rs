@@ -15,7 +15,7 @@ use crate::paging::Listed;
 pub(in crate::commands::job) async fn diff(context: &mut Context<'_>, args: DiffJobs) -> Result<(), Failure> {
     match show(context, args).await {
         Ok(false) => Ok(()),
-        Ok(true) => Err(Failure::differs()),
+        Ok(true) => Err(Failure::told(Exit::Refused)),
         Err(failure) if failure.exit == Exit::Refused => Err(Failure::usage(failure.to_string())),
         Err(failure) => Err(failure),
     }
