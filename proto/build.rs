@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 /// Fields that are instants: in JSON RFC 3339, or null.
-const INSTANTS: [&str; 11] = [
+const INSTANTS: [&str; 17] = [
     "at",
-    "before",
-    "after",
+    "ExplainFireResponse.before",
+    "ExplainFireResponse.after",
     "created_at",
     "updated_at",
     "started_at",
@@ -15,6 +15,12 @@ const INSTANTS: [&str; 11] = [
     "expires_at",
     "next_fire_at",
     "oldest_scheduled_at",
+    "requested_at",
+    "first_at",
+    "last_at",
+    "Backfill.from",
+    "Backfill.to",
+    "Backfill.next",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,6 +4,8 @@
 //! here.
 
 mod access;
+mod backfill;
+mod backoff;
 mod calendar;
 mod context;
 mod files;
@@ -17,6 +19,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCommand};
+pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use context::ContextCommand;
 pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
@@ -108,6 +111,9 @@ pub(crate) enum Command {
     /// Jobs.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Backfills: runs of the fires of a range of the past.
+    #[command(subcommand)]
+    Backfill(BackfillCommand),
     /// Calendars: days that jobs leave out or put in.
     #[command(subcommand)]
     Calendar(CalendarCommand),
@@ -162,6 +168,7 @@ impl Command {
                 | Self::Plan(_)
                 | Self::Group(GroupCommand::List { .. })
                 | Self::Job(JobCommand::List(_))
+                | Self::Backfill(BackfillCommand::List { .. })
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
                 | Self::Client(_)

@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod backfill;
 mod calendar;
 mod client;
 mod context;
@@ -101,6 +102,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Status => status::show(context).await,
         Command::Group(command) => group::run(context, command).await,
         Command::Job(command) => job::run(context, command).await,
+        Command::Backfill(command) => backfill::run(context, command).await,
         Command::Calendar(command) => calendar::run(context, command).await,
         Command::Cron(command) => cron::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,

@@ -22,6 +22,8 @@ pub(crate) struct Console {
     pub(crate) stderr: Box<dyn Write>,
     /// Whether stdin is a terminal: only then can anybody answer a question.
     pub(crate) interactive: bool,
+    /// Whether stderr is a terminal: only there can something be drawn over.
+    pub(crate) live: bool,
     /// Columns of the terminal that stdout is.
     pub(crate) width: u16,
     /// Whether stdout is a terminal.
@@ -40,6 +42,7 @@ impl Console {
             stdout: Box::new(io::stdout()),
             stderr: Box::new(io::stderr()),
             interactive: io::stdin().is_terminal(),
+            live: io::stderr().is_terminal(),
             width: comfy_table::Table::new().width().unwrap_or(DEFAULT_WIDTH),
             screen: io::stdout().is_terminal(),
             clear: false,
@@ -150,6 +153,7 @@ impl Console {
             stderr: Box::new(io::sink()),
             interactive: false,
             width: DEFAULT_WIDTH,
+            live: false,
             screen: false,
             clear: false,
             ask_hidden: |stdin, _| {

@@ -190,6 +190,7 @@ fn flag_of(field: &str) -> Option<&'static str> {
         "cron" => "--cron or --every",
         "every_ms" => "--rate or --delay",
         "at" => "--at or --in",
+        "jobs" => "--after",
         "starts_at" => "--starts-at",
         "ends_at" => "--ends-at",
         "jitter_ms" => "--jitter",

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Calendar, EditJobRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
-    Token, User,
+    Backfill, Calendar, EditJobRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
+    RunJobRequest, StartBackfillRequest, Token, User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// The last `authorization` header.
     pub(crate) shown: Option<String>,
     pub(crate) calendars: Vec<Calendar>,
+    pub(crate) backfill: Option<Backfill>,
+    pub(crate) backfill_asked: Option<StartBackfillRequest>,
     pub(crate) jobs: Vec<Map<String, Value>>,
     pub(crate) jobs_added: u32,
     pub(crate) patch: Option<EditJobRequest>,
@@ -82,6 +84,8 @@ impl Fake {
             passwords: Vec::new(),
             shown: None,
             calendars: Vec::new(),
+            backfill: None,
+            backfill_asked: None,
             jobs: Vec::new(),
             jobs_added: 0,
             patch: None,

@@ -76,14 +76,21 @@ impl Connection {
                 Err(failure) => return Err(failure),
             };
             let slot = self.failover.current();
-            let failure = match timeout(limit, operation()).await {
-                Ok(Ok(answer)) => return Ok(answer),
+            let begun = tokio::time::Instant::now();
+            let result = timeout(limit, operation()).await;
+            let took = begun.elapsed();
+            let failure = match result {
+                Ok(Ok(answer)) => {
+                    measure(took, "ok");
+                    return Ok(answer);
+                }
                 Ok(Err(e)) => Failure::from_client(&e),
                 Err(_) => {
                     self.failover.suspect(slot);
                     Failure::Lost(format!("no complete answer within {limit:?}"))
                 }
             };
+            measure(took, failure.name());
             match failure {
                 Failure::StaleLogin(_) if self.login.has_user() && !renewed => {
                     renewed = true;
@@ -135,4 +142,9 @@ impl Connection {
 /// It is longer, so that the channel notices a dead endpoint first and changes it.
 fn whole_answer(call_timeout: Duration) -> Duration {
     call_timeout * 2
+}
+
+/// How long a call took, for whoever records metrics in this process.
+fn measure(took: Duration, result: &'static str) {
+    metrics::histogram!("forest_etcd_request_seconds", "result" => result).record(took);
 }

@@ -62,6 +62,17 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// In a word, for metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Unsent(_) => "unsent",
+            Self::Lost(_) => "lost",
+            Self::StaleLogin(_) | Self::AnswerTooLarge(_) | Self::NoSuchRevision(_) | Self::Refused(_) => {
+                "refused"
+            }
+        }
+    }
+
     /// The error for a call that asked for `revision` (0 = the newest).
     pub(crate) fn into_error(self, revision: i64) -> Error {
         match self {

@@ -11,6 +11,7 @@ mod core;
 pub mod dev;
 mod grpc;
 mod http;
+mod metrics;
 pub mod node;
 mod port;
 mod schedule;

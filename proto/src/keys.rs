@@ -15,11 +15,13 @@
 //! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
 //! | `server/request/{segment}/{key}` | something an administrator asked for |
+//! | `server/backfill/{segment}/{job}` | fires of the past that are being run, and how far that is |
 //! | `server/answer/{segment}/{key}` | what a request with that idempotency key became, on a lease |
 //! | `server/user/{user}` | somebody who may log in |
 //! | `server/token/{token}` | a secret for programs |
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
+//! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
 //! | `client/snapshot/{group}/{client}/{run}` | *published*: given, not yet claimed |
@@ -91,11 +93,13 @@ pub enum Key {
     Jobgen(Segment),
     Delay { segment: Segment, due: Instant, run: RunId },
     Request { segment: Segment, key: RequestKey },
+    Backfill { segment: Segment, job: JobId },
     Answer { segment: Segment, key: RequestKey },
     User(UserName),
     Token(SecretId),
     Session(SecretId),
     Audit { at: Instant, id: RequestKey },
+    Join { segment: Segment, job: JobId },
     Pending { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
     Snapshot { group: GroupName, client: ClientId, run: RunId },
@@ -184,6 +188,11 @@ impl Keyspace {
     }
     #[must_use]
     #[allow(missing_docs)]
+    pub fn backfill(&self, segment: Segment, job: &JobId) -> String {
+        format!("{}/server/backfill/{segment}/{job}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
     pub fn answer(&self, segment: Segment, key: &RequestKey) -> String {
         format!("{}/server/answer/{segment}/{key}", self.root)
     }
@@ -211,6 +220,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn audit(&self, at: Instant, id: &RequestKey) -> String {
         format!("{}/server/audit/{}.{id}", self.root, stamp(at))
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn join(&self, segment: Segment, job: &JobId) -> String {
+        format!("{}/server/join/{segment}/{job}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -310,6 +324,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             Key::Delay { segment: segment()?, due: parse_stamp(due)?, run: run.parse().ok()? }
         }
         "request" => Key::Request { segment: segment()?, key: parts.next()?.parse().ok()? },
+        "backfill" => Key::Backfill { segment: segment()?, job: parts.next()?.parse().ok()? },
         "answer" => Key::Answer { segment: segment()?, key: parts.next()?.parse().ok()? },
         "user" => Key::User(first.parse().ok()?),
         "token" => Key::Token(first.parse().ok()?),
@@ -318,6 +333,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             let (at, id) = first.split_once('.')?;
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
         }
+        "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
     })
@@ -357,7 +373,9 @@ mod tests {
             (keys.meta(), Key::Meta),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
-            (keys.job(&job), Key::Job(job)),
+            (keys.job(&job), Key::Job(job.clone())),
+            (keys.backfill(segment, &job), Key::Backfill { segment, job: job.clone() }),
+            (keys.join(segment, &job), Key::Join { segment, job }),
             (keys.calendar(&calendar), Key::Calendar(calendar)),
             (keys.cursor(segment), Key::Cursor(segment)),
             (keys.jobgen(segment), Key::Jobgen(segment)),

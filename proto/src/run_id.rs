@@ -2,7 +2,10 @@
 //!
 //! `{yyyyMMddHHmmssSSS of the fire, UTC}-{job id}-{attempt}`, and for a manual run
 //! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key. A run of a fixed
-//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed.
+//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed. A
+//! run of a backfill ends in `b{mark}`, where the mark comes from the backfill: the same fire may be made up for again.
+//! The run of a job that follows others ends in `f`, with a mark from the run that it follows where it follows one job,
+//! and with none where it has waited for several.
 //! So the id of a scheduled run is a pure function of (job, fire time, attempt): whoever computes it
 //! again gets the same key. Ids sort by time, are at most 64 characters long and safe in keys and URLs.
 
@@ -24,6 +27,7 @@ pub const MAX_ATTEMPT: u32 = 999;
 
 const STAMP: usize = 17;
 const PLANNED: &str = "d";
+const FOLLOWING: &str = "f";
 
 /// The id of a run. See the [module](self) for its form.
 ///
@@ -57,12 +61,24 @@ impl RunId {
         Self::build(&stamp(due), job, 1, PLANNED)
     }
 
+    /// The run of a job that follows others, for the time at `at`; `cause` is the run that it follows, if each run of
+    /// that has one of its own.
+    #[must_use]
+    pub fn following(job: &JobId, at: Instant, cause: Option<&RunId>) -> Self {
+        let mark = cause.map_or_else(String::new, |cause| mark_of(cause.with_attempt(1).as_str()));
+        Self::build(&stamp(at), job, 1, &format!("{FOLLOWING}{mark}"))
+    }
+
     /// A run that somebody asked for at `requested_at`.
     #[must_use]
     pub fn manual(job: &JobId, requested_at: Instant, key: &RequestKey) -> Self {
-        let mut hasher = fnv::FnvHasher::default();
-        hasher.write(key.as_str().as_bytes());
-        Self::build(&stamp(requested_at), job, 1, &format!("m{:08x}", hasher.finish() >> 32))
+        Self::build(&stamp(requested_at), job, 1, &format!("m{}", mark_of(key.as_str())))
+    }
+
+    /// The run of a fire at `fire_at`, made by the backfill `id`.
+    #[must_use]
+    pub fn backfilled(job: &JobId, fire_at: Instant, id: &RequestKey) -> Self {
+        Self::build(&stamp(fire_at), job, 1, &format!("b{}", mark_of(id.as_str())))
     }
 
     /// The same fire or request, another attempt.
@@ -101,10 +117,22 @@ impl RunId {
         self.parts().3.starts_with('m')
     }
 
+    /// Whether a backfill made it. All runs of one backfill have the same mark, and no others of the job have.
+    #[must_use]
+    pub fn backfill_mark(&self) -> Option<&str> {
+        Some(self.parts().3).filter(|mark| mark.starts_with('b'))
+    }
+
     /// Whether it is one of a fixed delay.
     #[must_use]
     pub fn is_planned(&self) -> bool {
         self.parts().3 == PLANNED
+    }
+
+    /// Whether it follows runs of other jobs.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.parts().3.starts_with(FOLLOWING)
     }
 
     /// The fire time or the time of the request.
@@ -118,6 +146,13 @@ impl RunId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Eight characters that stand for a text.
+fn mark_of(text: &str) -> String {
+    let mut hasher = fnv::FnvHasher::default();
+    hasher.write(text.as_bytes());
+    format!("{:08x}", hasher.finish() >> 32)
 }
 
 /// `yyyyMMddHHmmssSSS` in UTC: how instants are written inside keys.
@@ -162,8 +197,9 @@ fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
     let canonical = !tail.starts_with('0');
     let marked = mark.is_empty()
         || mark == PLANNED
+        || mark == FOLLOWING
         || (mark.len() == 9
-            && mark.starts_with('m')
+            && mark.starts_with(['m', 'b', 'f'])
             && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     (canonical && marked).then_some((stamp, job, attempt, mark))
 }
@@ -225,6 +261,35 @@ mod tests {
         assert!(planned.is_planned() && !planned.is_manual() && planned.with_attempt(2).is_planned());
         assert!(planned != RunId::scheduled(&job, at, 1) && planned.at() == at);
         assert!("20261118110640000-j-1dd".parse::<RunId>().is_err());
+    }
+
+    #[test]
+    fn a_backfilled_run_is_not_the_fire_of_its_instant() {
+        let job = JobId::new("j").expect("valid");
+        let at = Instant::from_ms(1_795_000_000_000);
+        let key = |text: &str| RequestKey::new(text).expect("valid");
+        let run = RunId::backfilled(&job, at, &key("one"));
+        assert_eq!(run.as_str().parse::<RunId>().as_ref(), Ok(&run));
+        assert!(!run.is_manual() && !run.is_planned() && run.at() == at);
+        assert_ne!(run, RunId::backfilled(&job, at, &key("two")));
+        assert_eq!(run.with_attempt(2).backfill_mark(), run.backfill_mark());
+        assert!(RunId::scheduled(&job, at, 1).backfill_mark().is_none());
+        assert!(RunId::manual(&job, at, &key("one")).backfill_mark().is_none());
+    }
+
+    #[test]
+    fn a_run_that_follows_is_one_for_each_run_or_for_each_time() {
+        let (job, at) = (JobId::new("s").expect("valid"), Instant::from_ms(1_795_000_000_000));
+        let cause = RunId::scheduled(&JobId::new("p").expect("valid"), at, 1);
+        let (of_run, of_time) = (RunId::following(&job, at, Some(&cause)), RunId::following(&job, at, None));
+        assert_eq!(of_time.as_str(), "20261118110640000-s-1f");
+        assert_eq!(of_run, RunId::following(&job, at, Some(&cause.with_attempt(3))), "whatever the attempt");
+        assert!(of_run != of_time && of_run.is_following() && of_time.is_following());
+        for id in [of_run, of_time] {
+            assert_eq!(id.with_attempt(2).as_str().parse::<RunId>(), Ok(id.with_attempt(2)));
+            assert!(!id.is_manual() && !id.is_planned() && id.at() == at);
+        }
+        assert!("20261118110640000-s-1f12".parse::<RunId>().is_err());
     }
 
     #[test]

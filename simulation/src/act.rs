@@ -6,10 +6,12 @@ use std::time::Duration;
 use forest_etcd::Process;
 use forest_proto::admin::v1 as api;
 use forest_proto::record::{Misfire, Overlap};
+use forest_proto::time::Instant;
 use forest_proto::{Key, Keyspace, RunId};
 use serde_json::json;
 use tonic::Status;
 
+use crate::clock::{BEGIN_MS, simulated_ms};
 use crate::etcd::Cluster;
 use crate::machine::{Api, Work};
 use crate::plan::{Act, GROUPS, JobSpec};
@@ -17,6 +19,9 @@ use crate::record::Record;
 
 /// Runs of a job that may wait for earlier ones.
 pub const QUEUE_LIMIT: u32 = 2;
+
+/// A backfill of more fires is refused: they would pile up, and then nothing drains.
+const BACKFILL_FIRES: u32 = 4;
 
 /// Nobody waits longer for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,28 +31,51 @@ pub type JobIds = BTreeMap<usize, String>;
 
 /// A call, ready to be made.
 pub enum Call {
-    AddGroup(&'static str),
+    /// With how many runs may be at its clients.
+    AddGroup(&'static str, Option<u32>),
     DeleteGroup(&'static str),
-    Add { number: usize, document: String },
-    Edit { id: String, patch: String },
-    Enable { id: String, enabled: bool },
-    Delete { id: String },
-    Run { id: String, key: String },
-    Cancel { run: RunId },
+    Add {
+        number: usize,
+        document: String,
+    },
+    Edit {
+        id: String,
+        patch: String,
+    },
+    Enable {
+        id: String,
+        enabled: bool,
+    },
+    Delete {
+        id: String,
+    },
+    Run {
+        id: String,
+        key: String,
+    },
+    Cancel {
+        run: RunId,
+    },
+    Backfill {
+        id: String,
+        from_ms: i64,
+        to_ms: i64,
+    },
 }
 
 /// What became of a call; the id of a job that was added.
 pub type Made = Option<(usize, String)>;
 
-fn document(number: usize, spec: &JobSpec) -> String {
-    let mut document = patch(spec);
+fn document(number: usize, spec: &JobSpec, jobs: &JobIds) -> Option<String> {
+    let mut document = patch(spec, jobs)?;
     document["name"] = json!(format!("job-{number}"));
-    document.to_string()
+    Some(document.to_string())
 }
 
-fn patch(spec: &JobSpec) -> serde_json::Value {
+/// `None`: one of the jobs that it follows was never added.
+fn patch(spec: &JobSpec, jobs: &JobIds) -> Option<serde_json::Value> {
     let work = Work { takes_ms: spec.takes_ms, fails: spec.fails, listens: spec.listens };
-    let (cron, trigger) = spec.fires.fields();
+    let (cron, trigger) = spec.fires.fields(jobs)?;
     let mut patch = json!({
         "group": spec.group,
         "target": "work",
@@ -73,14 +101,16 @@ fn patch(spec: &JobSpec) -> serde_json::Value {
     if let Some(ms) = spec.start_deadline_ms {
         patch["start_deadline_ms"] = json!(ms);
     }
-    patch
+    Some(patch)
 }
 
 /// `None`: there is nothing that it could be about.
 pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Option<Call> {
     Some(match act {
-        Act::Add { spec } => Call::Add { number, document: document(number, spec) },
-        Act::Edit { job, spec } => Call::Edit { id: jobs.get(job)?.clone(), patch: patch(spec).to_string() },
+        Act::Add { spec } => Call::Add { number, document: document(number, spec, jobs)? },
+        Act::Edit { job, spec } => {
+            Call::Edit { id: jobs.get(job)?.clone(), patch: patch(spec, jobs)?.to_string() }
+        }
         Act::Enable { job, enabled } => Call::Enable { id: jobs.get(job)?.clone(), enabled: *enabled },
         Act::Delete { job } => Call::Delete { id: jobs.get(job)?.clone() },
         Act::Run { job, key } => Call::Run { id: jobs.get(job)?.clone(), key: format!("ask-{key}") },
@@ -88,7 +118,11 @@ pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Optio
             let alive = alive(cluster);
             Call::Cancel { run: alive.get(pick % alive.len().max(1))?.clone() }
         }
-        Act::AddGroup { group } => Call::AddGroup(GROUPS[*group]),
+        Act::AddGroup { group } => Call::AddGroup(GROUPS[*group], None),
+        Act::Backfill { job, ago_ms, span_ms } => {
+            let to_ms = BEGIN_MS + i64::try_from(simulated_ms()).unwrap_or(i64::MAX) - ago_ms;
+            Call::Backfill { id: jobs.get(job)?.clone(), from_ms: to_ms - span_ms, to_ms }
+        }
         Act::DeleteGroup { group } => Call::DeleteGroup(GROUPS[*group]),
     })
 }
@@ -113,7 +147,7 @@ fn alive(cluster: &Cluster) -> Vec<RunId> {
 impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AddGroup(group) => write!(f, "add group {group}"),
+            Self::AddGroup(group, _) => write!(f, "add group {group}"),
             Self::DeleteGroup(group) => write!(f, "delete group {group}"),
             Self::Add { number, document } => write!(f, "add job {number}: {document}"),
             Self::Edit { id, patch } => write!(f, "edit {id}: {patch}"),
@@ -121,6 +155,10 @@ impl std::fmt::Display for Call {
             Self::Delete { id } => write!(f, "delete {id}"),
             Self::Run { id, key } => write!(f, "run {id}, asked as {key}"),
             Self::Cancel { run } => write!(f, "cancel {run}"),
+            Self::Backfill { id, from_ms, to_ms } => {
+                let [from, to] = [from_ms, to_ms].map(|ms| Instant::from_ms(*ms));
+                write!(f, "backfill {id} from {from} to {to}")
+            }
         }
     }
 }
@@ -141,8 +179,9 @@ pub async fn make(call: Call, (process, api): (Process, Api), node: String, reco
 async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
     let done = || ("done".to_owned(), None);
     Ok(match call {
-        Call::AddGroup(name) => {
-            api.add_group(api::AddGroupRequest { name: name.into(), ..Default::default() }).await?;
+        Call::AddGroup(name, max_in_flight) => {
+            let group = api::AddGroupRequest { name: name.into(), max_in_flight, ..Default::default() };
+            api.add_group(group).await?;
             done()
         }
         Call::DeleteGroup(name) => {
@@ -170,6 +209,16 @@ async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
         Call::Run { id, key } => {
             let request = api::RunJobRequest { id, idempotency_key: key, ..Default::default() };
             (format!("it is {}", api.run_job(request).await?.into_inner().run_id), None)
+        }
+        Call::Backfill { id, from_ms, to_ms } => {
+            let request = api::StartBackfillRequest {
+                job_id: id,
+                from: from_ms,
+                to: to_ms,
+                max_fires: BACKFILL_FIRES,
+                ..Default::default()
+            };
+            (format!("it has {} fires", api.start_backfill(request).await?.into_inner().fires), None)
         }
         Call::Cancel { run } => {
             api.cancel_run(api::CancelRunRequest { id: run.to_string() }).await?;

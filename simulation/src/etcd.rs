@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use tower::{BoxError, ServiceExt, service_fn};
 
-use crate::mutant::Defect;
+use crate::mutant::{Defect, without_limit};
 use crate::network::{Network, Peer};
 use crate::plan::MachineId;
 use crate::record::{Change, Happened, Record, Writer};
@@ -195,6 +195,12 @@ impl Face {
         }
     }
 
+    fn hide_limits<'a>(&self, read: impl Iterator<Item = &'a mut PbKeyValue>) {
+        if self.cluster.defect == Some(Defect::LimitUnread) && self.writer.is_node() {
+            read.for_each(|kv| without_limit(&mut kv.value));
+        }
+    }
+
     /// How often a message of a watch arrives.
     fn copies(&self, response: &PbWatchResponse) -> usize {
         if response.events.is_empty() {
@@ -223,7 +229,9 @@ impl PbKvService for Face {
     type RangeStreamStream = Pin<Box<dyn Stream<Item = Result<PbRangeStreamResponse, Status>> + Send>>;
 
     async fn range(&self, request: Request<PbRangeRequest>) -> Answer<PbRangeResponse> {
-        self.call(move |etcd| etcd.range(request.get_ref())).await
+        let mut answer = self.call(move |etcd| etcd.range(request.get_ref())).await?;
+        self.hide_limits(answer.get_mut().kvs.iter_mut());
+        Ok(answer)
     }
 
     async fn range_stream(&self, _: Request<PbRangeRequest>) -> Answer<Self::RangeStreamStream> {
@@ -336,7 +344,8 @@ async fn converse(
                 }
                 Ok(None) | Err(_) => asks = false,
             },
-            response = watches.next() => {
+            mut response = watches.next() => {
+                face.hide_limits(response.events.iter_mut().filter_map(|event| event.kv.as_mut()));
                 for _ in 0..face.copies(&response) {
                     if !network.back(link).await {
                         return face.break_off(&out).await;

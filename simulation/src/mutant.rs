@@ -7,6 +7,8 @@ use embedded_etcd::proto::{
     PbCompare, PbCompareTarget, PbTargetUnion, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp,
 };
 
+use forest_proto::record::{Cursor, decode, encode};
+
 use crate::plan::Stage;
 
 /// A step of the protocol, recognised by what its transaction writes.
@@ -21,12 +23,14 @@ pub enum Step {
     Lost,
     Settle,
     Cancel,
+    Backfill,
     Claim,
     Complete,
     Collect,
     ChangeJob,
     AddJob,
     Ask,
+    AskBackfill,
     DeleteGroup,
 }
 
@@ -46,6 +50,10 @@ pub enum Defect {
     DeleteBeforeSave,
     /// A watch begins where etcd is, not where its listing was.
     WatchFromNow,
+    /// A run that somebody asks for takes the counters of skipped fires away.
+    CountersForgotten,
+    /// Nodes do not read how many runs of a job or a group may be at clients.
+    LimitUnread,
 }
 
 /// A defect with its name and the number of seeds within which it must have been found.
@@ -74,9 +82,11 @@ const CURSOR: &str = "/server/cursor/";
 const JOBGEN: &str = "/server/jobgen/";
 const DELAY: &str = "/server/delay/";
 const REQUEST: &str = "/server/request/";
+const BACKFILL: &str = "/server/backfill/";
 const ANSWER: &str = "/server/answer/";
 const PENDING: &str = "/server/pending/";
 const CONF: &str = "/server/conf/";
+const JOIN: &str = "/server/join/";
 const GROUP: &str = "/server/group/";
 const SNAPSHOT: &str = "/client/snapshot/";
 const EXECUTION: &str = "/client/execute/snapshot/";
@@ -85,7 +95,8 @@ const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
 use Stage::{
-    Any, Cancelled, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning, Unanswered,
+    Any, Backfilled, Cancelled, Chained, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
+    Unanswered,
 };
 
 #[rustfmt::skip]
@@ -113,10 +124,17 @@ pub const MUTANTS: &[Mutant] = &[
     without("settle-term", Step::Settle, LEADER, Created, Deposed, 100),
     without("settle-execution", Step::Settle, EXECUTION, Modified, Frozen, 100),
     without("settle-cancel", Step::Settle, CANCEL, Created, Deaf, 1300),
+    without("settle-job", Step::Settle, CONF, Modified, Chained, 200),
+    without("settle-jobgen", Step::Settle, JOBGEN, Modified, Chained, 2000),
+    without("settle-join", Step::Settle, JOIN, Modified, Chained, 300),
     without("collect-execution", Step::Collect, EXECUTION, Modified, Hasty, 2100),
     without("cancel-term", Step::Cancel, LEADER, Created, Deposed, 100),
     without("cancel-request", Step::Cancel, REQUEST, Modified, Cancelled, 200),
     without("cancel-snapshot", Step::Cancel, SNAPSHOT, Modified, Frozen, 100),
+    without("backfill-term", Step::Backfill, LEADER, Created, Backfilled, 200),
+    without("backfill-document", Step::Backfill, BACKFILL, Modified, Backfilled, 400),
+    without("backfill-job", Step::Backfill, CONF, Modified, Backfilled, 100),
+    without("backfill-cursor", Step::Backfill, CURSOR, Modified, Backfilled, 200),
     without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, Deposed, 1300),
     without("claim-registration", Step::Claim, REGISTRATION, Created, Late, 100),
     without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
@@ -126,24 +144,49 @@ pub const MUTANTS: &[Mutant] = &[
     without("delete-group-jobgen", Step::DeleteGroup, JOBGEN, Modified, Regrouped, 100),
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
+    without("ask-backfill", Step::AskBackfill, BACKFILL, Created, Backfilled, 100),
+    without("ask-backfill-answer", Step::AskBackfill, ANSWER, Created, Backfilled, 100),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
+    Mutant { name: "counters-forgotten", defect: Defect::CountersForgotten, stage: Any, within: 100 },
+    Mutant { name: "limit-unread", defect: Defect::LimitUnread, stage: Any, within: 100 },
     Mutant { name: "watch-from-now", defect: Defect::WatchFromNow, stage: Any, within: 100 },
 ];
 
 impl Defect {
     /// Spoils a request on its way to etcd.
     pub fn spoil(self, request: &mut PbTxnRequest) {
-        let Self::Without { step, key, about } = self else { return };
         for op in request.success.iter_mut().chain(&mut request.failure) {
             if let Some(PbTxnOpRequest::RequestTxn(nested)) = &mut op.request {
                 self.spoil(nested);
             }
         }
+        if self == Self::CountersForgotten && step_of(request) == Some(Step::RequestRun) {
+            request.success.iter_mut().for_each(forget_counters);
+        }
+        let Self::Without { step, key, about } = self else { return };
         if step_of(request) == Some(step) {
             request
                 .compare
                 .retain(|compare| !(contains(&compare.key, key) && subject(compare) == Some(about)));
         }
+    }
+}
+
+fn forget_counters(op: &mut PbTxnRequestOp) {
+    if let Some(PbTxnOpRequest::RequestPut(put)) = &mut op.request
+        && contains(&put.key, CURSOR)
+        && let Ok(mut cursor) = decode::<Cursor>(&put.value)
+    {
+        cursor.skips.clear();
+        put.value = encode(&cursor);
+    }
+}
+
+/// A document without its limit, as long as it was.
+pub fn without_limit(value: &mut [u8]) {
+    let name = b"max_in_flight";
+    if let Some(at) = value.windows(name.len()).position(|window| window == name) {
+        value[at] = b'-';
     }
 }
 
@@ -171,8 +214,13 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
     let leads = compares(LEADER);
     Some(match () {
         () if puts(LEADER) => Step::Campaign,
+        // One that ends a run compares the jobs that follow it.
+        () if leads && deletes(REQUEST) && (deletes(PENDING) || deletes(SNAPSHOT) || deletes(DELAY)) => {
+            Step::Cancel
+        }
         () if leads && deletes(REQUEST) && compares(CONF) => Step::RequestRun,
         () if leads && deletes(REQUEST) => Step::Cancel,
+        () if leads && (puts(BACKFILL) || deletes(BACKFILL)) => Step::Backfill,
         () if leads && puts(CURSOR) => Step::Dispatch,
         () if leads && deletes(DELAY) => Step::Retry,
         () if leads && deletes(PENDING) => Step::Assign,
@@ -185,6 +233,7 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
         () if (puts(CONF) || deletes(CONF)) && compares(GROUP) => Step::AddJob,
         () if puts(CONF) || deletes(CONF) => Step::ChangeJob,
         () if puts(REQUEST) => Step::Ask,
+        () if puts(BACKFILL) => Step::AskBackfill,
         () if deletes(GROUP) => Step::DeleteGroup,
         () => return None,
     })

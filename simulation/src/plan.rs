@@ -6,10 +6,13 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use forest_proto::record::{Misfire, Overlap, Routing, Trigger};
+use forest_proto::JobId;
+use forest_proto::record::{After, Condition, Misfire, Need, Overlap, Routing, Trigger, Within};
 
+use crate::act::JobIds;
 use crate::network::{Peer, Trouble};
 
+mod chains;
 mod stages;
 
 pub use stages::Stage;
@@ -31,6 +34,8 @@ pub struct Plan {
     pub nodes: usize,
     pub workers: Vec<WorkerPlan>,
     pub segments: u16,
+    /// How many runs of the second group may be at clients at once.
+    pub group_limit: Option<u32>,
     /// Of the nodes' and the workers' leases.
     pub lease_ttl: Duration,
     /// How far each machine's wall clock is off.
@@ -155,6 +160,12 @@ pub enum Act {
     Cancel {
         pick: usize,
     },
+    /// The fires of so long, until so long ago.
+    Backfill {
+        job: usize,
+        ago_ms: i64,
+        span_ms: i64,
+    },
     AddGroup {
         group: usize,
     },
@@ -194,19 +205,41 @@ pub enum Fires {
     Rate(u32),
     /// So many seconds after the end of the run before.
     Delay(u32),
+    /// After other jobs.
+    After(AfterSpec),
+}
+
+/// Which jobs a job follows, in the order in which they are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AfterSpec {
+    pub first: usize,
+    pub second: Option<usize>,
+    pub on: Condition,
+    pub need: Need,
+    pub within: Within,
+}
+
+impl AfterSpec {
+    fn trigger(self, jobs: &JobIds) -> Option<Trigger> {
+        let Self { on, need, within, .. } = self;
+        let numbers = std::iter::once(self.first).chain(self.second);
+        let jobs = numbers.map(|number| JobId::new(jobs.get(&number)?).ok()).collect::<Option<_>>()?;
+        Some(Trigger::After(After { jobs, on, need, within }))
+    }
 }
 
 impl Fires {
-    /// The fields of a job that say so.
+    /// The fields of a job that say so. `None`: a job that it follows was never added.
     #[must_use]
-    pub fn fields(self) -> (String, Trigger) {
+    pub fn fields(self, jobs: &JobIds) -> Option<(String, Trigger)> {
         let ms = |seconds: u32| u64::from(seconds) * 1_000;
-        match self {
+        Some(match self {
             Self::Seconds(step) => (format!("*/{step} * * * * *"), Trigger::Cron),
             Self::Every(seconds) => (format!("@every {seconds}s"), Trigger::Cron),
             Self::Rate(seconds) => (String::new(), Trigger::FixedRate { every_ms: ms(seconds) }),
             Self::Delay(seconds) => (String::new(), Trigger::FixedDelay { every_ms: ms(seconds) }),
-        }
+            Self::After(after) => (String::new(), after.trigger(jobs)?),
+        })
     }
 }
 
@@ -242,6 +275,7 @@ impl Plan {
             nodes,
             workers,
             segments: random.u16(1..=4),
+            group_limit: [None, None, Some(2), Some(4)][usize::from(seed.to_le_bytes()[0]) % 4],
             lease_ttl: Duration::from_secs(random.u64(3..=5)),
             clocks_off_ms,
             events: Vec::new(),
@@ -285,9 +319,31 @@ impl Plan {
             }
             plan.act(at, act);
         }
+        plan.backfill(stage, jobs);
+        plan.events.extend(chains::events(seed, stage, jobs));
         plan.events.extend(faults.into_iter().map(|(at, fault)| (at, Event::Fault(fault))));
         plan.events.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// Of a randomness of their own: what else a seed stands for does not depend on them.
+    fn backfill(&mut self, stage: Stage, jobs: usize) {
+        let random = &mut Rng::with_seed(self.seed ^ 0xbac_f111);
+        // What is longer than a few fires is refused.
+        let (count, longest_ms) = match stage {
+            Stage::Any => (random.u64(..6), 12_000),
+            Stage::Backfilled => (60, 4_000),
+            _ => return,
+        };
+        for _ in 0..count {
+            let (job, at) = (random.usize(..jobs), random.u64(CALM_MS..BUSY_MS));
+            let act =
+                Act::Backfill { job, ago_ms: random.i64(0..20_000), span_ms: random.i64(500..longest_ms) };
+            if random.u8(..4) == 0 {
+                self.act(at + random.u64(..500), act.clone());
+            }
+            self.act(at, act);
+        }
     }
 
     fn act(&mut self, at: u64, act: Act) {
@@ -328,6 +384,8 @@ impl JobSpec {
         let period = match spec.fires {
             Fires::Seconds(seconds) | Fires::Every(seconds) => u64::from(seconds) * 1_000,
             Fires::Rate(seconds) | Fires::Delay(seconds) => u64::from(seconds) * 1_000,
+            // As often as those that it follows.
+            Fires::After(_) => 1_000,
         };
         let too_much = spec.takes_ms * u64::from(spec.max_attempts) > period;
         if too_much && matches!(spec.overlap, Overlap::Allow | Overlap::QueueAll) {

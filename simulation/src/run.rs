@@ -66,7 +66,7 @@ async fn simulate(plan: &Plan, defect: Option<Defect>) -> (Vec<Entry>, u64, u64)
     crate::clock::begin(origin);
     let mut world = World::new(plan, defect, origin);
     world.services.spawn(world.site.cluster.clone().run());
-    world.begin().await;
+    world.begin(plan.group_limit).await;
     for (at, number, step) in steps(plan) {
         world.until(origin + Duration::from_millis(at)).await;
         world.take(number, step);
@@ -193,16 +193,16 @@ impl World {
     }
 
     /// Starts everything, and adds the groups.
-    async fn begin(&mut self) {
+    async fn begin(&mut self, group_limit: Option<u32>) {
         for machine in &mut self.machines {
             machine.start(&self.site);
         }
-        for group in &GROUPS[..2] {
+        for (group, limit) in [(GROUPS[0], None), (GROUPS[1], group_limit)] {
             loop {
                 tokio::time::sleep(TRY_AGAIN).await;
                 let Some(api) = self.machines[0].api() else { continue };
                 let name = self.machines[0].name();
-                act::make(act::Call::AddGroup(group), api, name, self.site.record.clone()).await;
+                act::make(act::Call::AddGroup(group, limit), api, name, self.site.record.clone()).await;
                 break;
             }
         }

@@ -5,9 +5,11 @@
 
 mod admin;
 mod architecture;
+mod backfill;
 mod calendars;
 mod cli;
 mod clients;
+mod dependencies;
 mod dev;
 mod garbage;
 mod history;

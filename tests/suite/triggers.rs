@@ -128,6 +128,14 @@ async fn what_became_of_a_fire_is_explained() {
     assert!(said.reason.contains("still alive") && said.run.is_some(), "{said:?}");
     assert_eq!((said.before, said.after), (skipped.as_ms() - 1000, skipped.as_ms() + 1000));
 
+    // The next ones are counted, and recorded together at the latest when the job is paused.
+    let later = Instant::from_ms(skipped.as_ms() + 2_000);
+    let counted = async || {
+        let said = admin.explain(&job, later).await.expect("an answer");
+        (said.outcome == "overlap_skipped").then_some(said.reason)
+    };
+    let reason = eventually("a later one is skipped", SOON, counted).await;
+    assert!(reason.contains("still alive"), "{reason}");
     let outcome = async |ms: i64| admin.explain(&job, Instant::from_ms(ms)).await.expect("an answer").outcome;
     let now_ms = now().as_ms();
     assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "planned");
@@ -135,5 +143,11 @@ async fn what_became_of_a_fire_is_explained() {
     assert_eq!(outcome(now_ms - 86_400_000).await, "schedule_changed");
     admin.disable(&job).await.expect("paused");
     assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "disabled");
+    let recorded = async || {
+        let said = admin.explain(&job, later).await.expect("an answer");
+        said.run.is_some().then_some(said)
+    };
+    let said = eventually("it is recorded", SOON, recorded).await;
+    assert_eq!(said.outcome, "overlap_skipped", "{said:?}");
     assert!(admin.explain("99", skipped).await.is_err());
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use forest_proto::record::RetryBackoff;
+
+use super::backoff::backoff;
 use super::files::{ApplyJobs, DiffJobs, ExportJobs, ValidateJobs, WHAT_FILES_SAY};
 use super::{duration, duration_ms};
 use crate::paging::Paging;
@@ -110,6 +113,8 @@ pub(crate) struct JobFlags {
     /// What makes it fire, in place of --cron and --every.
     #[command(flatten)]
     pub(crate) trigger: TriggerFlags,
+    #[command(flatten)]
+    pub(crate) chain: ChainFlags,
     /// No fire before this time: 2027-10-01T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) starts_at: Option<String>,
@@ -119,7 +124,7 @@ pub(crate) struct JobFlags {
     /// Spread the fires of jobs over this time, each job by an amount of its own.
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) jitter: Option<u64>,
-    /// IANA time zone of --cron.
+    /// IANA time zone of --cron, and of the hours and days of --after-within.
     #[arg(long, value_name = "ZONE")]
     pub(crate) time_zone: Option<String>,
     /// What becomes of a fire whose local time does not exist.
@@ -172,6 +177,10 @@ pub(crate) struct JobFlags {
     /// How long to wait before the second, third, ... attempt: 1m,5m.
     #[arg(long, value_name = "DURATION,..", value_delimiter = ',', value_parser = duration_ms)]
     pub(crate) retry_delays: Option<Vec<u64>>,
+    /// Growing delays in place of a list: first=10s,max=10m,factor=2,jitter=20. Only `first` must be said;
+    /// the others are 1h, 2 and 0. `jitter` is the share in percent that may be taken off each delay.
+    #[arg(long, value_name = "NAME=VALUE,..", value_parser = backoff, conflicts_with = "retry_delays")]
+    pub(crate) retry_backoff: Option<RetryBackoff>,
     /// Which ends are tried again; all failures if not given.
     #[arg(long, value_name = "OUTCOME,..", value_delimiter = ',', value_parser = ["failed", "timed_out", "lost"])]
     pub(crate) retry_if: Option<Vec<String>>,
@@ -208,6 +217,23 @@ pub(crate) struct TriggerFlags {
     /// Only when somebody asks for it.
     #[arg(long)]
     pub(crate) manual: bool,
+    /// When this job has ended, by its id or exact name; more than once for several.
+    #[arg(long = "after", value_name = "JOB")]
+    pub(crate) follows: Vec<String>,
+}
+
+/// How a job follows those of --after.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChainFlags {
+    /// Which of their ends count; success if not given.
+    #[arg(long, value_parser = ["success", "failure", "end"], requires = "follows")]
+    pub(crate) after_on: Option<String>,
+    /// Whether all of them must have ended, or any; all if not given.
+    #[arg(long, value_parser = ["all", "any"], requires = "follows")]
+    pub(crate) after_need: Option<String>,
+    /// Which of their runs belong together: those of one fire time, hour or day; fire if not given.
+    #[arg(long, value_parser = ["fire", "hour", "day"], requires = "follows")]
+    pub(crate) after_within: Option<String>,
 }
 
 /// What the handler is given.
@@ -356,9 +382,15 @@ mod tests {
         check(&["add", "--overlap", "maybe"], ErrorKind::InvalidValue);
         check(&["add", "--cron", "@daily", "--rate", "5m"], ErrorKind::ArgumentConflict);
         check(&["add", "--delay", "5m", "--manual"], ErrorKind::ArgumentConflict);
+        check(&["add", "--after", "7", "--manual"], ErrorKind::ArgumentConflict);
+        check(&["add", "--after", "7", "--cron", "@daily"], ErrorKind::ArgumentConflict);
+        check(&["edit", "8", "--after-need", "any"], ErrorKind::MissingRequiredArgument);
+        check(&["add", "--after", "7", "--after-within", "week"], ErrorKind::InvalidValue);
         check(&["add", "--at", "tomorrow"], ErrorKind::ValueValidation);
         check(&["add", "--label", "zone"], ErrorKind::ValueValidation);
         check(&["add", "--every", "often"], ErrorKind::ValueValidation);
+        check(&["add", "--retry-backoff", "first=soon"], ErrorKind::ValueValidation);
+        check(&["add", "--retry-backoff", "first=1s", "--retry-delays", "1m"], ErrorKind::ArgumentConflict);
         check(&["add", "--max-attempts", "101"], ErrorKind::ValueValidation);
         check(&["list", "--enabled", "--disabled"], ErrorKind::ArgumentConflict);
         check(&["next"], ErrorKind::MissingRequiredArgument);

@@ -1,5 +1,7 @@
 //! `client`: the worker processes.
 
+use std::collections::BTreeMap;
+
 use forest_proto::admin::v1 as api;
 use serde_json::{Value, json};
 
@@ -22,7 +24,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Re
     let view = &context.view;
     let list = List {
         id: &|client: &api::Client| client.id.clone(),
-        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE", "NAME", "VERSION", "STARTED"],
+        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE", "VERSION", "LABELS", "SINCE"],
         narrow: 6,
         row: &|client| row(client, view),
         json: &to_json,
@@ -39,10 +41,16 @@ fn row(client: &api::Client, view: &View) -> Vec<String> {
         format!("{busy}/{}", client.capacity),
         if client.any_target { "any".to_owned() } else { client.targets.join(", ") },
         if client.draining { "draining" } else { "ready" }.to_owned(),
-        client.name.clone(),
         client.version.clone(),
+        labels(client),
         view.second(client.started_at),
     ]
+}
+
+/// In the order of their names, however they came.
+fn labels(client: &api::Client) -> String {
+    let labels: BTreeMap<_, _> = client.labels.iter().collect();
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 fn to_json(client: &api::Client) -> Value {
@@ -58,6 +66,7 @@ fn to_json(client: &api::Client) -> Value {
         "targets": client.targets,
         "any_target": client.any_target,
         "draining": client.draining,
+        "labels": client.labels,
         "started_at": instant_json(client.started_at),
     })
 }
@@ -80,11 +89,23 @@ w2        trade            0/1   any        draining
     }
 
     #[tokio::test]
+    async fn clients_as_a_wide_table() {
+        let fake = Fake::start().await;
+        let shown = fake.cli(&["client", "list", "--group", "trade", "-o", "wide"]).await.stdout;
+        let words: Vec<_> = shown.split_whitespace().collect();
+        assert_eq!(words[..9].join(" "), "CLIENT GROUP ADDRESS BUSY TARGETS STATE VERSION LABELS SINCE");
+        for word in ["size=small,", "zone=a", "0.1.0", "2026-11-18"] {
+            assert!(words.contains(&word), "{word}: {shown}");
+        }
+    }
+
+    #[tokio::test]
     async fn clients_as_json() {
         let fake = Fake::start().await;
         let json = fake.cli(&["client", "list", "--group", "trade", "-o", "json"]).await.json();
         assert_eq!((&json["more"], &json["clients"][0]["targets"]), (&json!(false), &json!(["bill", "tax"])));
         assert_eq!(json["clients"][0]["started_at"], "2026-11-18T11:06:40.000Z");
+        assert_eq!(json["clients"][0]["labels"], json!({ "size": "small", "zone": "a" }));
         assert_eq!(json["clients"][1]["started_at"], Value::Null);
         let none = fake.cli(&["client", "list", "--group", "other", "-o", "json"]).await.json();
         assert_eq!(none["clients"], json!([]), "the group is passed on");

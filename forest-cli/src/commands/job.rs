@@ -1,5 +1,6 @@
 //! `job`: stored jobs.
 
+mod chain;
 mod document;
 mod explain;
 mod files;
@@ -12,6 +13,7 @@ use forest_proto::admin::v1::{
     AddJobRequest, DeleteJobRequest, EditJobRequest, ListJobsRequest, SetJobEnabledRequest,
 };
 
+pub(super) use document::params;
 pub(super) use find::find;
 pub(super) use next::show as show_next;
 use show::JobView;
@@ -46,7 +48,8 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
     }
 }
 
-async fn add(context: &mut Context<'_>, args: AddJob) -> Result<(), Failure> {
+async fn add(context: &mut Context<'_>, mut args: AddJob) -> Result<(), Failure> {
+    chain::resolve(&mut context.api, &mut args.flags).await?;
     let document = document::new_job(args.flags, context.console)?;
     let request = AddJobRequest { document };
     let call = async |mut client: Client| client.add_job(request.clone()).await;
@@ -54,7 +57,8 @@ async fn add(context: &mut Context<'_>, args: AddJob) -> Result<(), Failure> {
     next::show_saved(context, &job).await
 }
 
-async fn edit(context: &mut Context<'_>, args: EditJob) -> Result<(), Failure> {
+async fn edit(context: &mut Context<'_>, mut args: EditJob) -> Result<(), Failure> {
+    chain::resolve(&mut context.api, &mut args.flags).await?;
     let change = document::change(args.flags, context.console)?;
     let job = find(&mut context.api, &args.job).await?;
     let (patch, read_version) = change.for_job(&job.id)?;

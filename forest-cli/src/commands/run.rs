@@ -144,6 +144,9 @@ pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
         field("fencing token", run.fencing_token.to_string()),
         field("created by", format!("{} (term {})", run.node, run.term)),
     ];
+    if !run.cause.is_empty() {
+        fields.push(field("after", run.cause.as_str()));
+    }
     if run.missed_fires > 0 {
         fields.push(field("missed fires", run.missed_fires.to_string()));
     }
@@ -174,6 +177,7 @@ pub(super) fn to_json(run: &Run) -> Value {
         "attempt": run.attempt,
         "max_attempts": run.max_attempts,
         "origin": run.origin,
+        "cause": (!run.cause.is_empty()).then_some(run.cause.as_str()),
         "params": run.params,
         "result": run.result,
         "fencing_token": run.fencing_token,
@@ -257,7 +261,7 @@ result         line one
 ";
         assert_eq!(fake.cli(&["run", "get", "20261118110640000-11-1"]).await.stdout, expected);
         let json = fake.cli(&["run", "get", "20261118110640000-11-1", "-o", "json"]).await.json();
-        assert_eq!(json.as_object().map(serde_json::Map::len), Some(24));
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(25));
         assert_eq!((&json["state"], &json["outcome"]), (&json!("finished"), &json!("failed")));
         assert_eq!(json["started_at"], "2026-11-18T11:06:40.120Z");
         let pending = fake.cli(&["run", "get", "20261118110640000-10-1", "-o", "json"]).await.json();

@@ -40,7 +40,14 @@ fn job(document: &Map<String, Value>) -> Job {
         revision: 101,
         next_fire_at: if document["status"] == 1 { T0 } else { 0 },
         notes: document.get("time_zone").map(|_| "a note".to_owned()).into_iter().collect(),
+        after: links(document.get("trigger").and_then(|trigger| trigger.get("jobs"))),
+        followers: links(document.get("followers")),
     }
+}
+
+fn links(ids: Option<&Value>) -> Vec<JobLink> {
+    let ids = ids.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    ids.map(|id| JobLink { id: id.into(), name: if id == "gone" { "" } else { "bill" }.into() }).collect()
 }
 
 fn runs() -> (Run, Run) {
@@ -289,6 +296,72 @@ impl Admin for Service {
         })
     }
 
+    async fn start_backfill(&self, request: Request<StartBackfillRequest>) -> Answer<StartBackfillResponse> {
+        let asked = request.into_inner();
+        let mut state = self.state()?;
+        find(&mut state, &asked.job_id)?;
+        state.backfill_asked = Some(asked.clone());
+        let max_fires = if asked.max_fires == 0 { 100 } else { asked.max_fires };
+        let plan = StartBackfillResponse {
+            fires: 3,
+            first_at: T0 - 3 * HOUR,
+            last_at: T0 - HOUR,
+            beyond_max: 3_u64.saturating_sub(max_fires.into()),
+            ..StartBackfillResponse::default()
+        };
+        if asked.dry_run {
+            return answer(plan);
+        }
+        if state.backfill.is_some() {
+            let message = format!("job {} has a backfill already", asked.job_id);
+            return Err(refusal(Code::FailedPrecondition, message, "BACKFILL_EXISTS"));
+        }
+        let backfill = Backfill {
+            id: "5eed".into(),
+            job_id: asked.job_id,
+            job_name: "bill".into(),
+            from: asked.from,
+            to: asked.to,
+            next: T0 - 3 * HOUR,
+            total: 3,
+            max_fires,
+            requested_at: T0,
+            state: "running".into(),
+            params: asked.params,
+            ..Backfill::default()
+        };
+        state.backfill = Some(backfill.clone());
+        answer(StartBackfillResponse { backfill: Some(backfill), last_run_id: "r7".into(), ..plan })
+    }
+
+    /// Each time it is asked for, one more run has been created.
+    async fn get_backfill(&self, request: Request<GetBackfillRequest>) -> Answer<Backfill> {
+        let job = request.into_inner().job_id;
+        let mut state = self.state()?;
+        let Some(mut backfill) = state.backfill.take().filter(|known| known.job_id == job) else {
+            return Err(Status::not_found(format!("no backfill of job {job}")));
+        };
+        (backfill.created, backfill.next) = (backfill.created + 1, backfill.next + HOUR);
+        state.backfill = Some(backfill.clone()).filter(|known| known.created < known.total);
+        answer(backfill)
+    }
+
+    async fn list_backfills(&self, _: Request<ListBackfillsRequest>) -> Answer<ListBackfillsResponse> {
+        let backfills = self.state()?.backfill.clone().into_iter().collect();
+        answer(ListBackfillsResponse { backfills, next_page_token: String::new() })
+    }
+
+    async fn cancel_backfill(
+        &self,
+        request: Request<CancelBackfillRequest>,
+    ) -> Answer<CancelBackfillResponse> {
+        let job = request.into_inner().job_id;
+        match self.state()?.backfill.take() {
+            Some(_) => answer(CancelBackfillResponse {}),
+            None => Err(Status::not_found(format!("no backfill of job {job}"))),
+        }
+    }
+
     async fn set_calendar(&self, request: Request<SetCalendarRequest>) -> Answer<Calendar> {
         let request = request.into_inner();
         let days = |plus: bool| {
@@ -387,6 +460,7 @@ impl Admin for Service {
             running: 2,
             targets: vec!["bill".into(), "tax".into()],
             started_at: T0,
+            labels: [("zone", "a"), ("size", "small")].map(|(key, value)| (key.into(), value.into())).into(),
             ..Client::default()
         };
         let second = Client {

@@ -72,6 +72,12 @@ impl Admin {
         Ok(summary)
     }
 
+    /// Up to where this node knows what etcd has.
+    pub(crate) async fn view_revision(&self) -> Result<i64, AdminError> {
+        self.require(Role::Viewer, Scope::Somewhere)?;
+        self.read(|now| now.view.revision()).await
+    }
+
     pub(crate) async fn nodes(&self) -> Result<Vec<NodeSummary>, AdminError> {
         self.require(Role::Viewer, Scope::Somewhere)?;
         self.read(|now| {

@@ -18,6 +18,10 @@ pub(crate) enum AdminError {
     InUse { name: String, what: String },
     #[error("calendar {name:?} is used by {what}: take it out of them first")]
     CalendarInUse { name: String, what: String },
+    #[error("job {job} has a backfill already: wait for its end, or cancel it")]
+    BackfillExists { job: String },
+    #[error("job {name:?} is followed by {what}: take it out of them first")]
+    JobInUse { name: String, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
     #[error(transparent)]
@@ -49,6 +53,8 @@ impl AdminError {
             Self::Conflict { .. } => "VERSION_CONFLICT",
             Self::InUse { .. } => "GROUP_IN_USE",
             Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
+            Self::BackfillExists { .. } => "BACKFILL_EXISTS",
+            Self::JobInUse { .. } => "JOB_IN_USE",
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::Denied(_) => "DENIED",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",

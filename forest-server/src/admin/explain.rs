@@ -1,22 +1,29 @@
 //! What became of one planned fire, and why.
 //!
-//! A fire was decided with a run, or with a record; of several missed ones one record stands for all, under the id of
-//! the last of them. Where neither is there, the job as it is now tells why it did not fire.
+//! A fire was decided with a run, or with a record; of several missed or skipped ones one record stands for all,
+//! under the id of the last of them. Skipped ones of the present minute may only be counted yet. Where nothing is
+//! there, the job as it is now tells why it did not fire.
 
 use std::sync::Arc;
 
-use forest_proto::RunId;
-use forest_proto::record::Job;
+use forest_proto::record::{Job, Outcome, Skips, Trigger};
 use forest_proto::time::Instant;
+use forest_proto::{JobId, RunId};
 
-use super::runs::{RunState, RunSummary};
-use super::{Admin, AdminError};
+use super::runs::{self, RunState, RunSummary};
+use super::{Admin, AdminError, dependencies};
+use crate::core::runs::Place;
+use crate::core::skips::minute;
 use crate::core::timing::Timing;
-use crate::store::{Entry, Filter};
+use crate::store::{Entry, Filter, History, StoreError};
 
-/// Rows that are looked through for the record that stands for a missed fire.
+/// Rows that are looked through for the record that stands for a fire.
 const MAX_ROWS: usize = 4_000;
 const PAGE: usize = 200;
+/// Fires of one minute that may have given their id to a record.
+const MAX_FIRES: usize = 600;
+/// The record of a fire that was decided in time is created so soon after it.
+const SOON_MS: i64 = 2 * 60_000;
 
 /// The fate of a fire.
 #[derive(Debug, Clone)]
@@ -47,7 +54,8 @@ impl Admin {
             before: timing.as_ref().and_then(|t| last_before(t, at)),
             after: timing.as_ref().and_then(|t| t.next_after(at.as_ms())).map(Instant::from_ms),
         };
-        for run in [RunId::scheduled(&job.id, at, 1), RunId::planned(&job.id, at)] {
+        let looked = job.clone();
+        for run in self.read(move |now| dependencies::runs_at(&now.view.jobs, &looked, at)).await? {
             match self.run(run.as_str()).await {
                 Ok(run) => {
                     (found.outcome, found.reason) = of_run(&run);
@@ -59,46 +67,67 @@ impl Admin {
             }
         }
         let fires = timing.as_ref().is_some_and(|t| t.next_after(at.as_ms() - 1) == Some(at.as_ms()));
-        if fires
-            && let Some(timing) = &timing
-            && let Some(record) = self.standing_for(&job, timing, at).await?
-        {
-            let outcome = record.outcome.map_or("unknown", forest_proto::record::Outcome::as_str);
-            found.outcome = outcome.to_owned();
-            found.reason = format!(
-                "it was missed, and run {} stands for it and {} more: {}",
-                record.id, record.missed_fires, record.result
-            );
-            found.run = Some(super::runs::from_history(record));
-            return Ok(found);
+        if fires && let Some(timing) = &timing {
+            if let Some(skips) = self.counter(&job.id).await?.filter(|skips| counts(skips, at)) {
+                (found.outcome, found.reason) = of_counter(&skips);
+                return Ok(found);
+            }
+            let standing = match self.uncollected(&job.id, timing, at).await? {
+                Some(record) => Some(record),
+                None => standing_for(&self.inner.history, &job.id, timing, at).await?.map(runs::from_history),
+            };
+            if let Some(record) = standing {
+                (found.outcome, found.reason) = of_record(&record);
+                found.run = Some(record);
+                return Ok(found);
+            }
         }
         (found.outcome, found.reason) = self.without_a_trace(&job, at, fires);
         Ok(found)
     }
 
-    /// The record of a later fire that decided this one too.
-    async fn standing_for(
+    /// What is counted of a job and not recorded yet.
+    async fn counter(&self, job: &JobId) -> Result<Option<Skips>, AdminError> {
+        let job = job.clone();
+        self.read(move |now| {
+            let jobs = &now.view.jobs;
+            jobs.segment(jobs.segment_of(&job)).decided()?.skips.get(&job).cloned()
+        })
+        .await
+    }
+
+    /// A record of skipped fires that is on its way to the history. It has the id of a fire of the same minute.
+    async fn uncollected(
         &self,
-        job: &Job,
+        job: &JobId,
         timing: &Timing,
         at: Instant,
-    ) -> Result<Option<Entry>, AdminError> {
-        let filter = Filter { job_id: Some(job.id.to_string()), since: Some(at), ..Filter::default() };
-        let (mut from, mut rows, mut nearest) = (None, 0, None);
-        loop {
-            let page = self.inner.history.list(&filter, PAGE, from.as_ref()).await?;
-            rows += page.rows.len();
-            // Newest first: the last one that covers it is the one that decided it.
-            nearest = page.rows.into_iter().rfind(|row| covers(row, timing, at)).or(nearest);
-            from = page.next;
-            if from.is_none() || rows >= MAX_ROWS {
-                return Ok(nearest);
-            }
+    ) -> Result<Option<RunSummary>, AdminError> {
+        let fires = std::iter::successors(timing.next_after(at.as_ms() - 1), |fire| timing.next_after(*fire));
+        let fires = fires.take_while(|fire| minute(*fire) == minute(at.as_ms())).take(MAX_FIRES);
+        let ids: Vec<_> = fires.map(|fire| RunId::scheduled(job, Instant::from_ms(fire), 1)).collect();
+        let found = self.read(move |now| {
+            let is_record = |id: &RunId| {
+                let run = now.view.runs.get(id);
+                run.is_some_and(|run| matches!(run.place, Place::Ended { client: None, .. }))
+            };
+            ids.into_iter().find(is_record)
+        });
+        let Some(id) = found.await? else { return Ok(None) };
+        match self.run(id.as_str()).await {
+            Ok(record) => Ok(Some(record).filter(|record| covers(id.at(), missed_fires(record), timing, at))),
+            Err(AdminError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     fn without_a_trace(&self, job: &Job, at: Instant, fires: bool) -> (String, String) {
         let say = |outcome: &str, reason: String| (outcome.to_owned(), reason);
+        if matches!(job.trigger, Trigger::After(_)) {
+            let why = "the job follows others, and no end of theirs has led to a run for this time: the fire time or \
+                       the beginning of the hour or day of what it follows";
+            return say("not_a_fire", why.to_owned());
+        }
         if job.effective_after.is_some_and(|since| at <= since) {
             let since = job.effective_after.unwrap_or(at);
             let why = format!(
@@ -133,13 +162,75 @@ impl Admin {
 /// What is decided later than this is strange.
 const UNDECIDED_MS: i64 = 60_000;
 
-/// Whether a row decided this fire beside its own.
-fn covers(row: &Entry, timing: &Timing, at: Instant) -> bool {
-    let Some(last) = row.scheduled_at.filter(|last| row.missed_fires > 0 && *last >= at) else {
-        return false;
+/// The record of a later fire that decided this one too.
+pub(crate) async fn standing_for(
+    history: &History,
+    job: &JobId,
+    timing: &Timing,
+    at: Instant,
+) -> Result<Option<Entry>, StoreError> {
+    // Most are decided when they are due. What is decided after an outage may be anywhere later.
+    let soon = Some(Instant::from_ms(at.as_ms() + SOON_MS));
+    for until in [soon, None] {
+        let filter = Filter { job_id: Some(job.to_string()), since: Some(at), until, ..Filter::default() };
+        let (mut from, mut rows, mut nearest) = (None, 0, None);
+        loop {
+            let page = history.list(&filter, PAGE, from.as_ref()).await?;
+            rows += page.rows.len();
+            let stands = |row: &Entry| {
+                row.scheduled_at.is_some_and(|last| covers(last, row.missed_fires.unsigned_abs(), timing, at))
+            };
+            // Newest first: the last one that covers it is the one that decided it.
+            nearest = page.rows.into_iter().rfind(stands).or(nearest);
+            from = page.next;
+            if from.is_none() || rows >= MAX_ROWS {
+                break;
+            }
+        }
+        if nearest.is_some() {
+            return Ok(nearest);
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a record under the id of the fire `last` decided this fire too.
+fn covers(last: Instant, missed_fires: u64, timing: &Timing, at: Instant) -> bool {
+    missed_fires > 0 && last >= at && {
+        let (between, _) = timing.count_between(at.as_ms() - 1, last.as_ms());
+        between <= missed_fires + 1
+    }
+}
+
+fn missed_fires(record: &RunSummary) -> u64 {
+    let on_its_way = record.execution.as_ref().map(|execution| execution.snapshot.missed_fires);
+    on_its_way.or_else(|| Some(record.entry.as_ref()?.missed_fires.unsigned_abs())).unwrap_or(0)
+}
+
+/// Whether a fire of the job is one that is counted.
+pub(crate) fn counts(skips: &Skips, at: Instant) -> bool {
+    skips.count > 0 && (skips.first..=skips.last).contains(&at)
+}
+
+fn of_counter(skips: &Skips) -> (String, String) {
+    let reason = format!(
+        "{}; it is counted with {} more since {}, and will be stored within a minute",
+        skips.why.as_words(),
+        skips.count - 1,
+        skips.first
+    );
+    (Outcome::OverlapSkipped.as_str().to_owned(), reason)
+}
+
+fn of_record(record: &RunSummary) -> (String, String) {
+    let (outcome, result) = of_run(record);
+    let (what, missed) = (&record.id, missed_fires(record));
+    let reason = if outcome == Outcome::OverlapSkipped.as_str() {
+        format!("record {what} stands for it: {result}")
+    } else {
+        format!("it was missed, and run {what} stands for it and {missed} more: {result}")
     };
-    let (between, _) = timing.count_between(at.as_ms() - 1, last.as_ms());
-    between <= row.missed_fires.unsigned_abs() + 1
+    (outcome, reason)
 }
 
 fn last_before(timing: &Timing, at: Instant) -> Option<Instant> {

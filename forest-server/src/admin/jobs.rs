@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::audit::Deed;
 use super::calendars::Compiler;
+use super::dependencies::{Link, followers_of, links};
 use super::write::{Written, first_is};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
@@ -30,6 +31,10 @@ pub(crate) struct StoredJob {
     pub(crate) next_fire_ms: Option<i64>,
     /// Why it cannot be scheduled.
     pub(crate) problem: Option<String>,
+    /// The jobs that it follows.
+    pub(crate) after: Vec<Link>,
+    /// The jobs that follow it.
+    pub(crate) followers: Vec<Link>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -40,8 +45,12 @@ pub(crate) struct JobFilter {
 }
 
 fn stored(view: &View, id: &JobId, planned: &PlannedJob) -> Option<StoredJob> {
+    let job = planned.job()?;
+    let (after, followers) = links(view, &job);
     Some(StoredJob {
-        job: planned.job()?,
+        job,
+        after,
+        followers,
         revision: planned.revision,
         next_fire_ms: view.next_of(id),
         problem: planned.problem().map(str::to_owned),
@@ -66,6 +75,7 @@ impl Admin {
         let group_revision = self.group_revision(&job.group).await?;
         let keys = &self.inner.keys;
         loop {
+            let (before, segment) = (self.before(&job).await?, self.segment_of(&job.id).await?);
             let (key, value) = (keys.job(&job.id), encode(&job));
             let txn = self
                 .job_txn(&job.id)
@@ -74,7 +84,7 @@ impl Admin {
                 .modified(keys.group(&job.group), group_revision)
                 .put(key.clone(), value.clone())
                 .or_get(key);
-            let txn = compiler.guard(txn, &job, keys);
+            let txn = before.guard(compiler.guard(txn, &job, keys), &job, segment, keys);
             let deed = Deed::new("job.add", job.id.as_str(), Some(&job.group)).changing(None, Some(&job));
             match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
                 Written::Done => return self.job(job.id.as_str()).await,
@@ -83,7 +93,8 @@ impl Admin {
                     job.id = new_job_id(now);
                 }
                 Written::Refused(_) => {
-                    let what = format!("group {:?} or a calendar of the job", job.group.as_str());
+                    let group = job.group.as_str();
+                    let what = format!("group {group:?}, or a calendar of the job or a job that it follows,");
                     return Err(AdminError::Conflict { what });
                 }
             }
@@ -245,6 +256,10 @@ impl Admin {
         let (key, value) = (keys.job(&job.id), encode(&job));
         let txn = self.job_txn(&job.id).await?.modified(key.clone(), before.revision);
         let mut txn = compiler.guard(txn, &job, keys);
+        if job.is_enabled() || job.trigger != before.job.trigger {
+            let segment = self.segment_of(&job.id).await?;
+            txn = self.before(&job).await?.guard(txn, &job, segment, keys);
+        }
         if job.group != before.job.group {
             self.require_in(needs, &job.group)?;
             txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
@@ -257,6 +272,7 @@ impl Admin {
         }
     }
 
+    /// Refused while other jobs follow it. One that is saved just then follows nothing, and says so.
     pub(crate) async fn delete_job(&self, id: &str, version: u64) -> Result<(), AdminError> {
         let before = self.job(id).await?;
         self.require_in(Role::Editor, &before.job.group)?;
@@ -264,8 +280,13 @@ impl Admin {
         if version != 0 && version != before.job.version {
             return Err(conflict());
         }
-        let key = self.inner.keys.job(&before.job.id);
-        let txn = self.job_txn(&before.job.id).await?;
+        let (keys, job) = (&self.inner.keys, before.job.id.clone());
+        let looked = job.clone();
+        if let Some(what) = self.read(move |now| followers_of(now.view, &looked)).await? {
+            return Err(AdminError::JobInUse { name: id.to_owned(), what });
+        }
+        let (key, join) = (keys.job(&job), keys.join(self.segment_of(&job).await?, &job));
+        let txn = self.job_txn(&job).await?.delete(join);
         let txn = txn.modified(key.clone(), before.revision).delete(key.clone()).or_get(key);
         let deed = Deed::new("job.delete", id, Some(&before.job.group)).changing(Some(&before.job), None);
         match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {

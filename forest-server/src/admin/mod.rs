@@ -8,10 +8,12 @@
 
 mod access;
 mod audit;
+mod backfills;
 mod calendars;
 mod cluster;
+mod dependencies;
 mod error;
-mod explain;
+pub(crate) mod explain;
 mod fires;
 mod groups;
 mod jobs;
@@ -34,10 +36,12 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
+pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
+pub(crate) use dependencies::Link;
 pub(crate) use error::AdminError;
 pub(crate) use explain::Explanation;
 pub(crate) use fires::{Fire, FireQuery};

@@ -15,7 +15,7 @@ use super::{Admin, AdminError, validate};
 /// How long the answer to a request with an idempotency key is remembered.
 const REMEMBER: Duration = Duration::from_secs(3600);
 /// The same for a request without one: longer than it is ever sent again.
-const RESENDING: Duration = Duration::from_secs(600);
+pub(super) const RESENDING: Duration = Duration::from_secs(600);
 
 impl Admin {
     /// Asks for a run. The same key within an hour gives the same run.

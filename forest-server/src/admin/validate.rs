@@ -8,7 +8,7 @@ use forest_proto::record::{
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
 
-use super::AdminError;
+use super::{AdminError, dependencies};
 use crate::core::timing::Timing;
 use crate::schedule::Schedule;
 
@@ -79,6 +79,7 @@ pub(super) fn check(
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
     refuse_unsupported(job)?;
+    dependencies::check(job)?;
     check_calendars(&job.calendars)?;
     if !job.calendars.is_empty() && !matches!(job.trigger, Trigger::Cron | Trigger::FixedRate { .. }) {
         return Err(AdminError::invalid(
@@ -287,7 +288,6 @@ fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
     let unsupported = [
         ("routing", job.routing == Routing::Broadcast, "use another routing"),
         ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-        ("after", job.after.is_some(), "leave it out"),
     ];
     match unsupported.iter().find(|(_, wanted, _)| *wanted) {
         Some((field, _, instead)) => {

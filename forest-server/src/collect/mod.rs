@@ -8,11 +8,12 @@ mod audits;
 
 use std::collections::BTreeSet;
 
-use forest_etcd::{Backoff, Error, Outcome, Store, Txn};
+use forest_etcd::{Backoff, Clock, Error, Outcome, Store, SystemClock, Txn};
 use forest_proto::record::{Execution, decode};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::audits::AuditCollector;
+use crate::metrics;
 use crate::scheduler::{SchedulerHandle, Settled};
 use crate::store::{History, Row};
 
@@ -109,8 +110,12 @@ impl Collector {
     async fn save(&self, rows: &[Row], shutdown: &CancellationToken) -> Option<BTreeSet<String>> {
         let mut backoff = Backoff::default();
         loop {
-            match self.history.save(rows).await {
+            let begun = SystemClock.boot();
+            let result = self.history.save(rows).await;
+            metrics::saved(SystemClock.boot().saturating_sub(begun), result.is_ok());
+            match result {
                 Ok(saved) => {
+                    metrics::collected(rows.iter().map(Row::outcome));
                     for row in &saved.marked {
                         tracing::warn!(
                             run = row.id,

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use fnv::FnvHasher;
 use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, RetryBackoff, Snapshot};
 use forest_proto::time::Instant;
-use forest_proto::{ClientId, RunId};
+use forest_proto::{ClientId, GroupName, JobId, RunId, TargetName};
 use jiff::tz::TimeZone;
 
 use super::term::Term;
@@ -42,6 +42,8 @@ pub(crate) struct Occasion {
     pub(crate) checkpoint: Option<String>,
     /// The only client that may take it.
     pub(crate) pinned: Option<ClientId>,
+    /// The run of another job that it follows.
+    pub(crate) cause: Option<RunId>,
 }
 
 impl Occasion {
@@ -54,6 +56,7 @@ impl Occasion {
             params: None,
             checkpoint: None,
             pinned: None,
+            cause: None,
         }
     }
 }
@@ -91,6 +94,8 @@ impl Composer<'_> {
             checkpoint: occasion.checkpoint,
             origin: occasion.origin,
             job_version: job.version,
+            cause: occasion.cause,
+            followed: false,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
             waits: false,
             missed_fires: occasion.missed_fires,
@@ -130,9 +135,16 @@ impl Composer<'_> {
             planned_for: None,
             checkpoint: ended.checkpoint.clone(),
             client: ended.pinned.clone(),
+            cause: ended.cause.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }
+}
+
+/// A stand-in for a job that is gone, to record what became of its last fires.
+pub(crate) fn ghost(job: &JobId, group: &GroupName) -> Job {
+    let target = TargetName::new("deleted").unwrap_or_else(|_| unreachable!("a constant name is valid"));
+    Job::new(job.clone(), "", group.clone(), target)
 }
 
 /// The delay after an attempt, from a list whose last entry repeats.

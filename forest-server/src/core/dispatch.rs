@@ -5,7 +5,10 @@
 //! by exactly one committed transaction, whoever computes it and how often.
 //!
 //! Fires that are later than the threshold are not looked at one by one: what a job missed is counted, and
-//! costs one record however long the time was.
+//! costs one record however long the time was. Fires that are skipped because a run is alive are counted minute by
+//! minute ([`skips`](super::skips)).
+
+mod counting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -20,13 +23,14 @@ use super::jobs::{PlannedJob, SegmentJobs};
 use super::overlap::{self, Admission, Undecided};
 use super::routing::{Promise, Router};
 use super::runs::{Place, Run};
+use super::skips::{Counters, SkippedFire};
 use super::view::View;
 
 /// etcd takes 128 operations; the cursor is one, and a little room is left.
 const MAX_PUTS: usize = 120;
-/// A batch is closed when its documents are this long together. One more can have 64 KiB of parameters, which
-/// JSON may write six times as long; etcd takes 1.5 MiB.
-const MAX_BYTES: usize = 900 * 1024;
+/// A batch is closed when its documents are this long together. Two more, a fire and the record of what was counted
+/// before it, can have 64 KiB of parameters each, which JSON may write six times as long; etcd takes 1.5 MiB.
+const MAX_BYTES: usize = 640 * 1024;
 /// How far the cursor of an idle segment may be behind.
 const REFRESH_EVERY_MS: i64 = 60_000;
 /// What a record of skipped fires has beside what it takes from the document of its job.
@@ -41,6 +45,8 @@ pub(crate) struct Batch {
     pub(crate) segment: Segment,
     pub(crate) txn: Txn,
     pub(crate) cursor: Cursor,
+    /// The revision of the cursor that it compares.
+    pub(crate) compares: i64,
     /// The runs it creates; their revision is known once it has committed.
     pub(crate) created: Vec<(RunId, Run)>,
     /// Places promised by the router.
@@ -53,10 +59,10 @@ pub(crate) fn first_cursor(view: &View, composer: &Composer<'_>, segment: Segmen
         return None;
     }
     let term = composer.term.number();
-    let cursor = Cursor { fire_at: composer.now(), job: String::new(), term, sweep: None };
+    let cursor = Cursor::at(composer.now(), "", term);
     let key = view.keys.cursor(segment);
     let txn = composer.term.txn().absent(key.clone()).put(key, encode(&cursor));
-    Some(Batch { segment, txn, cursor, created: Vec::new(), promised: Vec::new() })
+    Some(Batch { segment, txn, cursor, compares: 0, created: Vec::new(), promised: Vec::new() })
 }
 
 /// A cursor that stands still is moved along once a minute, so that a job which another program stores does not
@@ -69,12 +75,12 @@ pub(crate) fn refresh(view: &View, composer: &Composer<'_>, segment: Segment) ->
         return None;
     }
     let (now, term) = (composer.now(), composer.term.number());
-    let cursor = Cursor { fire_at: now, job: String::new(), term, sweep: None };
+    let cursor = Cursor::at(now, "", term);
     let mut router = Router::seeded(0, std::time::Duration::ZERO);
     Decider::new(view, &mut router, composer, jobs).batch(segment, cursor)
 }
 
-/// What is due now; `None` if nothing is.
+/// What is due now, and counters of skipped fires that were left over; `None` if nothing is.
 pub(crate) fn decide(
     view: &View,
     router: &mut Router,
@@ -87,10 +93,11 @@ pub(crate) fn decide(
         let cursor = decider.sweep(&sweep)?;
         return decider.batch(segment, cursor);
     }
-    if jobs.next_due().is_none_or(|at| at > composer.now_ms) {
+    if jobs.next_due().is_none_or(|at| at > composer.now_ms) && !jobs.has_left_over() {
         return None;
     }
     let mut decider = Decider::new(view, router, composer, jobs);
+    decider.close_left_over();
     decider.run();
     decider.finish(segment)
 }
@@ -125,6 +132,7 @@ struct Decider<'a, I: Iterator<Item = &'a (i64, JobId)>> {
     /// Further fires of jobs that this batch has already looked at.
     later: BTreeSet<Candidate>,
     skipped: BTreeMap<JobId, Skip>,
+    counters: Counters,
     fired: BTreeMap<JobId, Undecided>,
     last: Option<(i64, JobId)>,
     puts: Vec<(String, Vec<u8>)>,
@@ -149,6 +157,9 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             planned: planned.peekable(),
             later: BTreeSet::new(),
             skipped: BTreeMap::new(),
+            counters: jobs
+                .decided()
+                .map_or_else(Counters::default, |decided| Counters::of(&decided.skips, composer.now_ms)),
             fired: BTreeMap::new(),
             last: None,
             puts: Vec::new(),
@@ -233,6 +244,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     fn skip(&mut self, id: JobId, skip: Skip, job: &PlannedJob) {
+        self.close_counter(&id);
         self.bytes += job.bytes() + RECORD_BYTES;
         self.skipped.insert(id, skip);
     }
@@ -255,12 +267,12 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let (term, decided) = (self.composer.term.number(), self.jobs.decided()?);
         if !self.is_full() {
             let fire_at = Instant::from_ms(until + 1);
-            return Some(Cursor { fire_at, job: String::new(), term, sweep: None });
+            return Some(Cursor::at(fire_at, "", term));
         }
         let (job, done) = position?;
         let sweep = Sweep { until: sweep.until, job, fire_at: Instant::from_ms(done) };
-        let (fire_at, job) = (Instant::from_ms(decided.fire_ms), decided.job.clone());
-        (decided.sweep.as_ref() != Some(&sweep)).then_some(Cursor { fire_at, job, term, sweep: Some(sweep) })
+        let cursor = Cursor { sweep: Some(sweep), ..decided.cursor(term) };
+        (decided.sweep != cursor.sweep).then_some(cursor)
     }
 
     /// The fires of one job up to an instant; says up to where there was room.
@@ -280,6 +292,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             match job.misfire {
                 Misfire::FireOnce => self.fire(last, id, Some(count - 1), job),
                 Misfire::Skip | Misfire::FireAll => {
+                    self.close_counter(id);
                     self.record_skip(id, Skip { first, last: missed_until }, until);
                 }
             }
@@ -308,6 +321,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
         let Some(job) = planned.job() else { return };
         let run = RunId::scheduled(id, Instant::from_ms(at), 1);
         let mut snapshot = self.composer.snapshot(&job, Occasion::fire(run.clone(), missed));
+        snapshot.followed = self.view.jobs.followers().has(&job.id);
         let batch = self.fired.entry(id.clone()).or_default();
         match overlap::admit(planned, &self.view.runs, id, None, *batch) {
             Admission::Start => batch.started = true,
@@ -316,10 +330,11 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
                 snapshot.waits = true;
             }
             Admission::Skip(why) => {
-                let execution = self.composer.never_started(snapshot, Outcome::OverlapSkipped, why);
-                return self.put_decision(&job, &execution);
+                let fire = SkippedFire { id, at, why, job: planned };
+                return self.skip_fire(&fire, &job, snapshot);
             }
         }
+        self.close_counter(id);
         let keys = &self.view.keys;
         let promised = match snapshot.waits {
             false => self.router.pick_new(self.view, &snapshot),
@@ -369,7 +384,7 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
     }
 
     /// How far the batch decides: to the last fire it took, or, when nothing due is left, to the last one it
-    /// skipped.
+    /// skipped. `None`: it decides no fire.
     fn reach(&self, cut: bool) -> Option<(i64, JobId)> {
         let last = self.last.clone()?;
         if cut {
@@ -390,18 +405,21 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
 
     fn finish(mut self, segment: Segment) -> Option<Batch> {
         let cut = self.is_full();
-        let (at, id) = self.reach(cut)?;
+        let (decided, term) = (self.jobs.decided()?, self.composer.term.number());
+        let Some((at, id)) = self.reach(cut) else {
+            let cursor = decided.cursor(term);
+            return if self.puts.is_empty() { None } else { self.batch(segment, cursor) };
+        };
         for (skipped, skip) in std::mem::take(&mut self.skipped) {
             let until = if skipped <= id { at } else { at - 1 };
             self.record_skip(&skipped, skip, until);
         }
-        let term = self.composer.term.number();
-        let cursor = Cursor { fire_at: Instant::from_ms(at), job: id.to_string(), term, sweep: None };
-        self.batch(segment, cursor)
+        self.batch(segment, Cursor::at(Instant::from_ms(at), id.as_str(), term))
     }
 
-    fn batch(self, segment: Segment, cursor: Cursor) -> Option<Batch> {
+    fn batch(self, segment: Segment, mut cursor: Cursor) -> Option<Batch> {
         let decided = self.jobs.decided()?;
+        cursor.skips = self.counters.into_document();
         let (cursor_key, jobgen_key) = (self.view.keys.cursor(segment), self.view.keys.jobgen(segment));
         let mut txn = self.composer.term.txn();
         txn = txn
@@ -412,7 +430,8 @@ impl<'a> Decider<'a, Box<dyn Iterator<Item = &'a (i64, JobId)> + 'a>> {
             txn = txn.put(key, value);
         }
         txn = txn.put(cursor_key, encode(&cursor));
-        Some(Batch { segment, txn, cursor, created: self.created, promised: self.promised })
+        let compares = decided.revision;
+        Some(Batch { segment, txn, cursor, compares, created: self.created, promised: self.promised })
     }
 
     /// One record for all that a job missed, under the id of the last of those fires.

@@ -2,9 +2,11 @@
 //!
 //! * [`view`]: the mirror of our keys in etcd, kept up to date by one ordered stream of changes. Every node
 //!   has it; only the leader acts on it.
-//! * [`jobs`]: the jobs with their ordered next fire times, and the [`calendars`] they use; [`runs`]: the runs that are alive;
+//! * [`jobs`]: the jobs with their ordered next fire times, the [`calendars`] they use, and which [follow](dependencies)
+//!   which; [`runs`]: the runs that are alive;
 //!   [`clients`]: who can execute them.
 //! * [`dispatch`]: which fires of a segment are due, and what becomes of each, as one guarded transaction.
+//! * [`skips`]: fires that are skipped one after the other, counted.
 //! * [`steps`]: what a single run or request needs next, as one guarded transaction.
 //! * [`compose`]: the documents that both write. [`routing`]: which client gets a run, and which
 //!   run goes first; [`need`]: what a run asks of its client.
@@ -20,6 +22,7 @@ pub(crate) mod calendars;
 pub(crate) mod clients;
 pub(crate) mod clock_guard;
 pub(crate) mod compose;
+pub(crate) mod dependencies;
 pub(crate) mod dispatch;
 pub(crate) mod entry;
 pub(crate) mod jobs;
@@ -29,6 +32,7 @@ pub(crate) mod quarantine;
 pub(crate) mod roll;
 pub(crate) mod routing;
 pub(crate) mod runs;
+pub(crate) mod skips;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;

@@ -3,7 +3,7 @@
 //! Fires, manual runs and everything else that creates a run ask here. A run that has to wait is parked, and stands
 //! in the way of later ones itself; so the order is that of the fires.
 
-use forest_proto::record::Overlap;
+use forest_proto::record::{Overlap, SkipReason};
 use forest_proto::{JobId, RunId};
 
 use super::jobs::PlannedJob;
@@ -14,7 +14,7 @@ pub(crate) enum Admission {
     Start,
     /// Park it until the earlier ones have ended.
     Wait,
-    Skip(&'static str),
+    Skip(SkipReason),
 }
 
 /// What a batch has already decided about a job, before the view shows it.
@@ -38,7 +38,7 @@ pub(crate) fn admit(
     }
     let limit = match planned.overlap {
         Overlap::Allow | Overlap::Forbid => {
-            return Admission::Skip("an earlier run of the job was still alive");
+            return Admission::Skip(SkipReason::StillAlive);
         }
         // It takes the place of whatever is there.
         Overlap::CancelRunning => return Admission::Wait,
@@ -46,9 +46,5 @@ pub(crate) fn admit(
         Overlap::QueueAll => planned.queue_limit as usize,
     };
     let waiting = runs.waiting(id.as_str()).count() + batch.waiting as usize;
-    if waiting < limit {
-        Admission::Wait
-    } else {
-        Admission::Skip("an earlier run of the job was still alive, and the queue behind it was full")
-    }
+    if waiting < limit { Admission::Wait } else { Admission::Skip(SkipReason::QueueFull) }
 }

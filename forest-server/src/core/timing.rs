@@ -44,6 +44,16 @@ impl Timing {
         Self { schedule, anchor_ms, after_ms, until_ms: i64::MAX, delay_ms: 0 }
     }
 
+    /// The same fires, and those before the job counted. Its window stays.
+    pub(crate) fn backdated(&self, job: &Job) -> Self {
+        let after_ms = job.starts_at.map_or(0, |at| at.as_ms() - 1);
+        let anchor_ms = match self.schedule.period_ms() {
+            Some(period) if job.starts_at.is_none() => self.anchor_ms.rem_euclid(period),
+            _ => self.anchor_ms,
+        };
+        Self { anchor_ms, after_ms, ..self.clone() }
+    }
+
     /// What clocks and calendars did between one fire, or any instant, and the next one.
     pub(crate) fn notes(&self, before_ms: i64, at_ms: i64) -> Vec<Note> {
         let before_ms = before_ms.saturating_sub(self.delay_ms).max(self.after_ms);
@@ -149,6 +159,28 @@ mod tests {
             delays.insert(delay);
         }
         assert!(delays.len() > 190, "{} of 200 differ", delays.len());
+    }
+
+    #[test]
+    fn backdated_fires_are_those_of_the_schedule() {
+        let effective_after = Some(Instant::from_ms(START + 17));
+        let counts = Job { effective_after, jitter_ms: 5_000, ..job("a") };
+        let interval = Timing::new(Arc::new(Schedule::every(7_000).expect("valid")), &counts);
+        let all = fires(&interval.backdated(&counts), START - 70_000, 20);
+        assert_eq!(all[11..], fires(&interval, 0, 9), "and one at the anchor");
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] == 7_000));
+        let cron = every_minute(&counts);
+        assert_eq!(fires(&cron.backdated(&counts), 0, 1), [MINUTE + fires(&cron, START, 1)[0] % MINUTE]);
+        assert_eq!(fires(&cron.backdated(&counts), START, 5), fires(&cron, START, 5));
+
+        let windowed = Job { starts_at: Some(Instant::from_ms(START - 3 * MINUTE)), ..counts };
+        for timing in [
+            every_minute(&windowed),
+            Timing::new(Arc::new(Schedule::every(7_000).expect("valid")), &windowed),
+        ] {
+            let first = fires(&timing.backdated(&windowed), 0, 1)[0];
+            assert!((0..5_000).contains(&(first - (START - 3 * MINUTE))), "{first}");
+        }
     }
 
     #[test]

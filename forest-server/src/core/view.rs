@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Node, Request, Snapshot,
-    Status,
+    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node,
+    Request, Snapshot, Status,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -57,6 +57,15 @@ pub(crate) struct Touched {
     pub(crate) requests: Vec<(Segment, RequestKey)>,
     /// Jobs of a fixed delay that may have to plan their next run.
     pub(crate) jobs: BTreeSet<JobId>,
+    /// Jobs whose backfill may go on.
+    pub(crate) backfills: BTreeSet<JobId>,
+}
+
+/// A backfill, and the create revision of its key: that of no other one of the job.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredBackfill {
+    pub(crate) backfill: Backfill,
+    pub(crate) created: i64,
 }
 
 pub(crate) struct View {
@@ -67,6 +76,9 @@ pub(crate) struct View {
     pub(crate) groups: Table<GroupName, Group>,
     pub(crate) nodes: Table<NodeId, Node>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
+    pub(crate) backfills: Table<JobId, StoredBackfill>,
+    /// What jobs that follow several others have seen of them.
+    pub(crate) joins: Table<JobId, Join>,
     pub(crate) late: Table<(RunId, Seat), ()>,
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
@@ -92,6 +104,8 @@ impl View {
             groups: Table::default(),
             nodes: Table::default(),
             requests: Table::default(),
+            backfills: Table::default(),
+            joins: Table::default(),
             late: Table::default(),
             cancels: Table::default(),
             access: Access::default(),
@@ -249,6 +263,16 @@ impl View {
                     self.touched.requests.push(id);
                 }
             }
+            Key::Backfill { segment, job } => self.put_backfill(segment, job, kv)?,
+            Key::Join { segment, job } => {
+                if self.jobs.segment_of(&job) != segment {
+                    return Err("this cluster has the job in another segment".into());
+                }
+                let join = read(&kv.value);
+                // One that cannot be read begins anew: else nothing that it is about could be settled.
+                self.joins.put(job, join.as_ref().cloned().unwrap_or_default(), revision, listing);
+                join?;
+            }
             Key::Late { group, client, run } => {
                 self.late.put((run, (group, client)), (), revision, listing);
             }
@@ -263,6 +287,18 @@ impl View {
             }
             // Read by those whom they concern.
             Key::Meta | Key::Answer { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn put_backfill(&mut self, segment: Segment, job: JobId, kv: &KeyValue) -> Result<(), String> {
+        let backfill: Backfill = read(&kv.value)?;
+        if backfill.job != job || self.jobs.segment_of(&job) != segment {
+            return Err("it is the backfill of another job, or of another segment".into());
+        }
+        let stored = StoredBackfill { backfill, created: kv.create_revision };
+        if self.backfills.put(job.clone(), stored, kv.mod_revision, self.listing) {
+            self.touched.backfills.insert(job);
         }
         Ok(())
     }
@@ -352,8 +388,11 @@ impl View {
         Ok(())
     }
 
-    /// A job of a fixed delay, and what it has planned, is looked at whenever something about it changes.
+    /// A job's backfill, and what a job of a fixed delay has planned, is looked at whenever something about it changes.
     fn touch_chain(&mut self, job: &JobId) {
+        if self.backfills.get(job).is_some() {
+            self.touched.backfills.insert(job.clone());
+        }
         if self.jobs.get(job).is_some_and(|job| job.fixed_delay_ms.is_some()) {
             self.touched.jobs.insert(job.clone());
             let runs: Vec<_> = self.runs.of_job(job).cloned().collect();
@@ -363,10 +402,12 @@ impl View {
 
     /// The same, of the job whose run changed or went.
     fn touch_chain_of(&mut self, run: &RunId) {
-        if self.jobs.has_chains()
-            && let Ok(job) = JobId::new(run.job())
-            && self.jobs.get(&job).is_some_and(|job| job.fixed_delay_ms.is_some())
-        {
+        let followed = self.jobs.has_chains() || self.backfills.len() > 0;
+        let Some(job) = followed.then(|| JobId::new(run.job()).ok()).flatten() else { return };
+        if self.backfills.get(&job).is_some() {
+            self.touched.backfills.insert(job.clone());
+        }
+        if self.jobs.get(&job).is_some_and(|job| job.fixed_delay_ms.is_some()) {
             self.touched.jobs.insert(job);
         }
     }
@@ -388,6 +429,7 @@ impl View {
         match key {
             Key::Job(id) => {
                 if self.jobs.remove(&id, revision) {
+                    self.touch_chain(&id);
                     let runs: Vec<_> = self.runs.of_job(&id).cloned().collect();
                     runs.iter().for_each(|run| self.runs.mark(run));
                 }
@@ -414,6 +456,12 @@ impl View {
             }
             Key::Request { segment, key } => {
                 self.requests.remove(&(segment, key), revision);
+            }
+            Key::Backfill { job, .. } => {
+                self.backfills.remove(&job, revision);
+            }
+            Key::Join { segment, job } if self.jobs.segment_of(&job) == segment => {
+                self.joins.remove(&job, revision);
             }
             Key::Late { group, client, run } => {
                 self.late.remove(&(run, (group, client)), revision);
@@ -448,7 +496,7 @@ impl View {
             // Never deleted by us. A leader puts a new cursor, and says that it was missing.
             Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
             Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
-            Key::Cursor(_) | Key::Jobgen(_) | Key::Meta | Key::Answer { .. } => {}
+            Key::Cursor(_) | Key::Jobgen(_) | Key::Join { .. } | Key::Meta | Key::Answer { .. } => {}
         }
     }
 
@@ -485,6 +533,12 @@ impl View {
         }
         for id in self.requests.stale(listing, revision) {
             self.requests.remove(&id, deleted);
+        }
+        for id in self.backfills.stale(listing, revision) {
+            self.backfills.remove(&id, deleted);
+        }
+        for job in self.joins.stale(listing, revision) {
+            self.joins.remove(&job, deleted);
         }
         for id in self.late.stale(listing, revision) {
             self.late.remove(&id, deleted);

@@ -6,8 +6,9 @@ use forest_proto::time::Instant;
 
 use crate::access::Caller;
 use crate::admin::{
-    Admin, AdminError, ClientSummary, ClusterSummary, Explanation, Fire, GroupSummary, NodeSummary, RunState,
-    RunSummary, StoredCalendar, StoredJob, TokenSummary, UserSummary,
+    Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
+    GroupSummary, Link, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
+    UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -113,8 +114,23 @@ impl From<StoredJob> for api::Job {
             document: text(encode(&j.job)),
             revision: j.revision,
             next_fire_at: j.next_fire_ms.unwrap_or(0),
-            notes: j.problem.map(|problem| format!("it does not fire: {problem}")).into_iter().collect(),
+            notes: notes(&j),
+            after: j.after.into_iter().map(Into::into).collect(),
+            followers: j.followers.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+fn notes(job: &StoredJob) -> Vec<String> {
+    let problem = job.problem.iter().map(|problem| format!("it does not fire: {problem}"));
+    let missing = job.after.iter().filter(|link| link.name.is_none());
+    let missing = missing.map(|link| format!("it follows job {}, which does not exist", link.id));
+    problem.chain(missing).collect()
+}
+
+impl From<Link> for api::JobLink {
+    fn from(link: Link) -> Self {
+        Self { id: link.id.to_string(), name: link.name.unwrap_or_default() }
     }
 }
 
@@ -131,6 +147,41 @@ impl From<StoredCalendar> for api::Calendar {
             updated_at: ms(calendar.updated_at),
             revision: stored.revision,
             jobs: count(stored.jobs),
+        }
+    }
+}
+
+impl From<BackfillSummary> for api::Backfill {
+    fn from(summary: BackfillSummary) -> Self {
+        let backfill = summary.backfill;
+        Self {
+            id: backfill.id.to_string(),
+            job_id: backfill.job.to_string(),
+            job_name: summary.job_name,
+            from: backfill.from.as_ms(),
+            to: backfill.to.as_ms(),
+            next: backfill.next.as_ms(),
+            created: backfill.created,
+            total: backfill.total,
+            max_fires: backfill.max_fires,
+            requested_at: backfill.requested_at.as_ms(),
+            live: u32::try_from(summary.live).unwrap_or(u32::MAX),
+            state: if summary.paused { "paused" } else { "running" }.into(),
+            params: backfill.params,
+        }
+    }
+}
+
+impl From<BackfillPlan> for api::StartBackfillResponse {
+    fn from(plan: BackfillPlan) -> Self {
+        let (backfill, last) = plan.stored.unzip();
+        Self {
+            fires: plan.fires,
+            first_at: ms(plan.first),
+            last_at: ms(plan.last),
+            beyond_max: plan.beyond_max,
+            backfill: backfill.map(Into::into),
+            last_run_id: last.map(|run| run.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -166,6 +217,7 @@ impl From<ClientSummary> for api::Client {
             targets: c.record.targets.into_iter().flatten().map(|target| target.to_string()).collect(),
             draining: c.record.draining,
             started_at: ms(c.record.started_at),
+            labels: c.record.labels.into_iter().collect(),
         }
     }
 }
@@ -205,6 +257,7 @@ fn of_snapshot(s: Snapshot) -> api::Run {
         node: s.node,
         term: s.term,
         missed_fires: s.missed_fires,
+        cause: s.cause.map(String::from).unwrap_or_default(),
         ..api::Run::default()
     }
 }
@@ -252,6 +305,7 @@ fn of_entry(e: Entry) -> api::Run {
         node: e.node,
         term: e.term,
         missed_fires: unsigned(e.missed_fires),
+        cause: e.cause,
         result_truncated: e.result_truncated,
         ..api::Run::default()
     }

@@ -13,12 +13,14 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::NotFound { .. } => Code::NotFound,
         AdminError::Exists { .. } => Code::AlreadyExists,
         AdminError::Conflict { .. } => Code::Aborted,
-        AdminError::InUse { .. } | AdminError::CalendarInUse { .. } | AdminError::ClockSkew { .. } => {
-            Code::FailedPrecondition
-        }
         AdminError::Denied(_) => Code::PermissionDenied,
         AdminError::Unauthenticated(_) => Code::Unauthenticated,
         AdminError::TooMany { .. } => Code::ResourceExhausted,
+        AdminError::InUse { .. }
+        | AdminError::CalendarInUse { .. }
+        | AdminError::BackfillExists { .. }
+        | AdminError::JobInUse { .. }
+        | AdminError::ClockSkew { .. } => Code::FailedPrecondition,
         AdminError::Unavailable(_) => Code::Unavailable,
     };
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, std::collections::HashMap::new());

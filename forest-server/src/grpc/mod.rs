@@ -12,7 +12,9 @@ use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::access::Gate;
-use crate::admin::{Admin, Administration, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch};
+use crate::admin::{
+    Admin, Administration, BackfillQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
+};
 use crate::store::AuditFilter;
 
 use crate::port::Peer;
@@ -201,6 +203,51 @@ impl Service for AdminApi {
         let at = forest_proto::time::Instant::from_ms(request.at);
         let found = admin.explain(&request.id, at).await.map_err(error::status)?;
         Ok(Response::new(found.into()))
+    }
+
+    async fn start_backfill(
+        &self,
+        request: Request<api::StartBackfillRequest>,
+    ) -> Answer<api::StartBackfillResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let query = BackfillQuery {
+            job: request.job_id,
+            from: instant(request.from),
+            to: instant(request.to),
+            dry_run: request.dry_run,
+            max_fires: request.max_fires,
+            params: request.params,
+        };
+        let plan = admin.start_backfill(query).await.map_err(error::status)?;
+        Ok(Response::new(plan.into()))
+    }
+
+    async fn get_backfill(&self, request: Request<api::GetBackfillRequest>) -> Answer<api::Backfill> {
+        let admin = self.acting(&request).await?;
+        let found = admin.backfill(&request.into_inner().job_id).await.map_err(error::status)?;
+        Ok(Response::new(found.into()))
+    }
+
+    async fn list_backfills(
+        &self,
+        request: Request<api::ListBackfillsRequest>,
+    ) -> Answer<api::ListBackfillsResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let found = admin.backfills(page(request.page_size, request.page_token)).await;
+        let found = found.map_err(error::status)?;
+        let backfills = found.items.into_iter().map(Into::into).collect();
+        Ok(Response::new(api::ListBackfillsResponse { backfills, next_page_token: found.next }))
+    }
+
+    async fn cancel_backfill(
+        &self,
+        request: Request<api::CancelBackfillRequest>,
+    ) -> Answer<api::CancelBackfillResponse> {
+        let admin = self.acting(&request).await?;
+        admin.cancel_backfill(&request.into_inner().job_id).await.map_err(error::status)?;
+        Ok(Response::new(api::CancelBackfillResponse {}))
     }
 
     async fn set_calendar(&self, request: Request<api::SetCalendarRequest>) -> Answer<api::Calendar> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::compression::CompressionLayer;
 
 use crate::access::Gate;
@@ -43,6 +44,8 @@ pub(crate) struct Web {
     pub(crate) tls: bool,
     pub(crate) legacy: LegacyApi,
     pub(crate) legacy_ui: Option<PathBuf>,
+    /// `None`: this process records no metrics.
+    pub(crate) recorder: Option<PrometheusHandle>,
 }
 
 /// Everything but gRPC.

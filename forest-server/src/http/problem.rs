@@ -69,6 +69,8 @@ fn in_chinese(code: &str) -> &'static str {
         "VERSION_CONFLICT" => "已被他人修改，请重新读取后再试",
         "GROUP_IN_USE" => "任务集群仍在使用",
         "CALENDAR_IN_USE" => "日历仍在使用",
+        "JOB_IN_USE" => "仍有任务依赖此任务",
+        "BACKFILL_EXISTS" => "补跑已在进行",
         "CLOCK_SKEW" => "节点时钟偏差过大",
         "DENIED" => "权限不足",
         "UNAUTHENTICATED" => "未登录或登录已过期",
@@ -90,6 +92,8 @@ impl From<AdminError> for Problem {
             | AdminError::Conflict { .. }
             | AdminError::InUse { .. }
             | AdminError::CalendarInUse { .. }
+            | AdminError::JobInUse { .. }
+            | AdminError::BackfillExists { .. }
             | AdminError::ClockSkew { .. } => StatusCode::CONFLICT,
             AdminError::Denied(_) => StatusCode::FORBIDDEN,
             AdminError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,

@@ -8,7 +8,12 @@ mod meta;
 use std::time::Duration;
 
 use anyhow::Context;
-use forest_etcd::{Backoff, KeyRange, Session, SharedClock, Store, SystemClock, Tasks, WatchConfig, Watcher};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use forest_etcd::{
+    Backoff, Clock, KeyRange, Session, SharedClock, Store, SystemClock, Tasks, WatchConfig, Watcher,
+};
 use forest_proto::record::Node as NodeRecord;
 use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
@@ -126,6 +131,7 @@ impl Node {
             tls: config.tls.is_some(),
             legacy: config.legacy_api,
             legacy_ui: config.legacy_ui_dir.clone(),
+            recorder: None,
         };
 
         let release_lease = CancellationToken::new();
@@ -161,7 +167,19 @@ impl Node {
 
     /// Answers calls from this listener.
     pub(crate) fn serve(&mut self, listener: TcpListener, tls: Option<Tls>) {
-        let router = crate::http::router(self.web.clone()).merge(crate::grpc::router(self.api()));
+        self.web.recorder = crate::metrics::install();
+        if let Some(recorder) = self.web.recorder.clone() {
+            let token = self.shutdown.clone();
+            self.duties.spawn(async move {
+                crate::metrics::upkeep(recorder, token).await;
+                ("metrics", Ok(()))
+            });
+        }
+        let http = crate::http::router(self.web.clone())
+            .layer(from_fn(|request, next| counted("http", request, next)));
+        let grpc =
+            crate::grpc::router(self.api()).layer(from_fn(|request, next| counted("grpc", request, next)));
+        let router = http.merge(grpc);
         let token = self.shutdown.clone();
         self.duties.spawn(async move { ("api", port::serve(listener, tls, router, token).await) });
         if self.web.gate.login_is_on() {
@@ -245,4 +263,17 @@ async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &Cancel
             return false;
         }
     }
+}
+
+/// Counts a call and the time until its answer begins.
+async fn counted(face: &'static str, request: Request, next: Next) -> Response {
+    let begun = SystemClock.boot();
+    let response = next.run(request).await;
+    // gRPC says what went wrong before its body only if there is no body.
+    let status = match (face, response.headers().get("grpc-status")) {
+        ("grpc", status) => status.and_then(|status| status.to_str().ok()).unwrap_or("0").to_owned(),
+        _ => response.status().as_str().to_owned(),
+    };
+    crate::metrics::answered(face, status, SystemClock.boot().saturating_sub(begun));
+    response
 }

@@ -28,13 +28,12 @@ use crate::core::clock_guard::{self, ClockGuard};
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::Roll;
-use crate::core::routing::Promise;
 use crate::core::view::{Now, View};
 
 use election::Campaign;
 use handle::{Progress, Query};
 pub(crate) use handle::{Reading, SchedulerHandle, Settled, Unanswered};
-use leading::Leading;
+use leading::{Counted, Leading};
 
 /// At most this long between two looks at the clocks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -80,6 +79,7 @@ enum Subject {
     Run(RunId),
     /// One of a fixed delay.
     Job(JobId),
+    Backfill(JobId),
     Request((Segment, RequestKey)),
     Cancel((RunId, Seat)),
 }
@@ -103,7 +103,7 @@ enum Answer {
     },
     Stepped {
         term: i64,
-        steps: Vec<(Subject, Option<Promise>)>,
+        steps: Vec<(Subject, Option<Counted>)>,
         results: Vec<Result<Outcome, Error>>,
     },
     Read {

@@ -33,8 +33,10 @@ pub(crate) struct Entry {
     pub(crate) result: String,
     /// `None` while it runs.
     pub(crate) outcome: Option<Outcome>,
-    /// `schedule`, `manual`, `retry` or `misfire`; empty for an old row.
+    /// `schedule`, `manual`, `retry`, `misfire` or `dependency`; empty for an old row.
     pub(crate) origin: String,
+    /// The run of another job that it follows; empty if it follows none.
+    pub(crate) cause: String,
     pub(crate) attempt: i64,
     pub(crate) max_attempts: i64,
     pub(crate) scheduled_at: Option<Instant>,
@@ -84,7 +86,7 @@ impl Columns {
             ["id", "job_id", "name", "`group`", "cron", "target"].map(name).join(", "),
             [long("params"), name("ip"), name("status"), name("mobile"), name("remark")].join(", "),
             ["create_time", "start_time", "finish_time", "times"].map(name).join(", "),
-            [long("result"), name("outcome"), name("origin")].join(", "),
+            [long("result"), name("outcome"), name("origin"), name("cause")].join(", "),
             ["attempt", "max_attempts"].map(name).join(", "),
             ["scheduled_at", "created_at", "started_at", "finished_at"].map(instant).join(", "),
             ["duration_ms", "result_truncated", "missed_fires", "job_version"].map(name).join(", "),
@@ -160,6 +162,7 @@ impl Entry {
             result: c.text()?,
             outcome: c.outcome()?,
             origin: c.text()?,
+            cause: c.text()?,
             attempt: c.number()?,
             max_attempts: c.number()?,
             scheduled_at: c.instant()?,

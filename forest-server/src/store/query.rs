@@ -31,6 +31,8 @@ pub(crate) struct Filter {
     pub(crate) outcome: Option<Outcome>,
     /// Rows created then or later.
     pub(crate) since: Option<Instant>,
+    /// Rows created then or before.
+    pub(crate) until: Option<Instant>,
 }
 
 /// Where a page ended. Its text is opaque to callers.
@@ -174,6 +176,7 @@ fn conditions(filter: &Filter) -> Vec<Condition> {
         status,
         filter.outcome.map(|outcome| ("outcome = ?", vec![Arg::text(outcome.as_str())])),
         filter.since.map(|at| ("created_at >= ?", vec![Arg::instant(at)])),
+        filter.until.map(|at| ("created_at <= ?", vec![Arg::instant(at)])),
     ]
     .into_iter()
     .flatten()

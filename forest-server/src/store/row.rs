@@ -43,6 +43,12 @@ impl Row {
         self.execution.snapshot.id.as_str()
     }
 
+    /// How it ended, in a word.
+    pub(crate) fn outcome(&self) -> &'static str {
+        let outcome = self.execution.outcome.or_else(|| Outcome::of(self.execution.status));
+        outcome.map_or("unknown", Outcome::as_str)
+    }
+
     /// The same row without the texts that a client or a user made up, for a database that refuses them.
     pub(super) fn with_marker(&self, reason: &str) -> Self {
         let mut row = self.clone();
@@ -111,6 +117,7 @@ impl Row {
             if on_time { Arg::text(result) } else { Arg::text("") },
             outcome_text(main_outcome),
             Arg::text(s.origin.as_str()),
+            s.cause.as_ref().map_or(Arg::Null, |cause| Arg::text(cause.as_str())),
             Arg::Int(s.attempt.into()),
             Arg::Int(s.max_attempts.into()),
             Arg::instant(s.scheduled_at),
@@ -133,7 +140,7 @@ impl Row {
 }
 
 /// The columns that are written. The order is that of [`Row::values`]; `progress` must be the last one.
-pub(super) const COLUMNS: [&str; 35] = [
+pub(super) const COLUMNS: [&str; 36] = [
     "id",
     "job_id",
     "name",
@@ -152,6 +159,7 @@ pub(super) const COLUMNS: [&str; 35] = [
     "result",
     "outcome",
     "origin",
+    "cause",
     "attempt",
     "max_attempts",
     "scheduled_at",

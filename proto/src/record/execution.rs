@@ -258,8 +258,8 @@ impl Execution {
         execution
     }
 
-    /// Ends it. Cuts a result that is too long, and decides it if no further attempt can follow: then nobody
-    /// needs its checkpoint any more.
+    /// Ends it. Cuts a result that is too long, and decides it if nothing can follow, no further attempt and no other
+    /// job: then nobody needs its checkpoint any more.
     pub fn finish(&mut self, outcome: Outcome, mut result: String, at: Instant, duration_ms: u64) {
         if result.len() > super::MAX_RESULT {
             result.truncate(result.floor_char_boundary(super::MAX_RESULT));
@@ -273,7 +273,7 @@ impl Execution {
         self.duration_ms = duration_ms;
         self.times = i64::try_from(duration_ms / 1000).unwrap_or(i64::MAX);
         let s = &self.snapshot;
-        self.decided = !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost, &s.retry_if);
+        self.decided = !s.followed && !outcome.may_retry(s.attempt, s.max_attempts, s.on_lost, &s.retry_if);
         if self.decided {
             self.snapshot.checkpoint = None;
         }
@@ -318,6 +318,17 @@ mod tests {
         let text = String::from_utf8(old).expect("text");
         let added = ["progress", "checkpoint", "timeout_ms", "retry_if"];
         assert!(added.iter().all(|name| !text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn the_end_of_a_run_that_others_follow_is_left_to_a_leader() {
+        let mut execution = claimed();
+        execution.snapshot.followed = true;
+        execution.finish(Outcome::Succeeded, String::new(), Instant::from_ms(1_795_000_001_000), 1_000);
+        assert!(!execution.decided);
+        let cause = "20261118110640000-j0-1".parse().ok();
+        execution.snapshot.cause = cause;
+        assert_eq!(decode::<Execution>(&encode(&execution)).expect("reads"), execution);
     }
 
     #[test]

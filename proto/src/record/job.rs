@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{
-    Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
-};
+use super::policy::{DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger};
 use super::{Outcome, is_default, lenient};
 use crate::name::{GroupName, JobId, TargetName};
 use crate::time::Instant;
@@ -76,7 +74,7 @@ pub struct Job {
     /// What makes it fire.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trigger: Trigger,
-    /// IANA time zone of `cron`. Empty: the server's default.
+    /// IANA time zone of `cron`, and of the hours and days of `trigger` `after`. Empty: the server's default.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub time_zone: String,
     /// What a fire in a gap of the zone does.
@@ -152,9 +150,6 @@ pub struct Job {
     /// How many runs may be alive at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
-    /// Which other jobs start this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Dependencies>,
     /// Why it is disabled, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pause_reason: String,
@@ -172,12 +167,12 @@ pub struct Job {
 impl Job {
     /// The names of all fields, as they are in JSON.
     #[rustfmt::skip]
-    pub const FIELDS: [&str; 40] = [
+    pub const FIELDS: [&str; 39] = [
         "id", "name", "group", "cron", "status", "target", "params", "mobile", "remark", "version",
         "trigger", "time_zone", "dst_gap", "dst_fold", "starts_at", "ends_at", "jitter_ms", "calendars",
         "misfire", "misfire_threshold_ms", "misfire_cap", "overlap", "queue_limit", "routing", "labels",
         "shard_params", "max_attempts", "retry_delays_ms", "retry_backoff", "retry_if", "on_lost", "timeout_ms",
-        "start_deadline_ms", "priority", "max_in_flight", "after", "pause_reason", "effective_after",
+        "start_deadline_ms", "priority", "max_in_flight", "pause_reason", "effective_after",
         "created_at", "updated_at",
     ];
 
@@ -225,7 +220,6 @@ impl Job {
             start_deadline_ms: None,
             priority: 0,
             max_in_flight: None,
-            after: None,
             pause_reason: String::new(),
             effective_after: None,
             created_at: None,
@@ -252,7 +246,7 @@ fn is_one(value: &u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{decode, encode};
+    use crate::record::{After, Condition, Need, Within, decode, encode};
 
     fn job() -> Job {
         let name = |text| TargetName::new(text).expect("valid");
@@ -275,7 +269,12 @@ mod tests {
     fn every_field_survives() {
         let at = Some(Instant::from_ms(1_795_000_000_000));
         let all = Job {
-            trigger: Trigger::FixedDelay { every_ms: 5 },
+            trigger: Trigger::After(After {
+                jobs: vec![JobId::new("2").expect("valid")],
+                on: Condition::End,
+                need: Need::Any,
+                within: Within::Day,
+            }),
             time_zone: "Asia/Shanghai".into(),
             starts_at: at,
             labels: [("zone".to_owned(), "a".to_owned())].into(),
@@ -287,10 +286,6 @@ mod tests {
                 jitter_percent: 10,
             }),
             retry_if: vec![Outcome::TimedOut],
-            after: Some(Dependencies {
-                jobs: [("2".to_owned(), crate::record::Condition::End)].into(),
-                any: true,
-            }),
             overlap: Overlap::QueueAll,
             max_attempts: 4,
             effective_after: at,

@@ -11,10 +11,12 @@ mod client;
 mod execution;
 mod group;
 mod job;
+mod join;
 mod lenient;
 mod policy;
 mod server;
 mod shared;
+mod skips;
 mod snapshot;
 
 pub use access::{Grants, Role, RoleError, Session, Token, User};
@@ -24,11 +26,13 @@ pub use client::{ClientRecord, DEFAULT_CAPACITY};
 pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;
 pub use job::{Job, JobStatus};
+pub use join::{Join, JoinDate, MAX_JOIN_DATES};
 pub use policy::{
-    Condition, Dependencies, DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger,
+    After, Condition, DstFold, DstGap, Misfire, Need, OnLost, Overlap, RetryBackoff, Routing, Trigger, Within,
 };
-pub use server::{Answer, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
+pub use server::{Answer, Backfill, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
+pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};
 
 /// At most this many bytes of parameters, on jobs and on runs.

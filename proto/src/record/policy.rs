@@ -3,10 +3,11 @@
 //! All are `snake_case` text in JSON. Not every choice can be made in every version of the server:
 //! it refuses, when a job is saved, what it cannot do.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
+use super::execution::Outcome;
+use super::is_default;
+use crate::name::JobId;
 use crate::time::Instant;
 
 macro_rules! choice {
@@ -106,14 +107,56 @@ choice! {
     }
 }
 choice! {
-    /// When a predecessor counts.
+    /// Which ends of the jobs that a job follows count. Of a run that is tried again only the last attempt is its
+    /// end, and a fire that was skipped has none.
     Condition {
-        /// When it succeeded.
+        /// It succeeded.
         Success,
-        /// When it failed for good.
+        /// It failed, timed out, was lost, or no client took it.
         Failure,
-        /// When it ended, however.
+        /// Any of these, or it was cancelled.
         End,
+    }
+}
+choice! {
+    /// How many of the jobs that a job follows must have ended.
+    Need {
+        /// Each of them.
+        All,
+        /// One of them: the first. What comes later in the same time changes nothing.
+        Any,
+    }
+}
+choice! {
+    /// Which runs of the jobs that a job follows belong together, and how often it runs: once for each such time.
+    Within {
+        /// Those of the same instant: the fire time, or when somebody asked.
+        Fire,
+        /// Those of the same hour, in the time zone of the job that follows.
+        Hour,
+        /// Those of the same day, in the time zone of the job that follows.
+        Day,
+    }
+}
+
+impl Condition {
+    /// Whether the end of a run counts.
+    ///
+    /// ```
+    /// use forest_proto::record::{Condition, Outcome};
+    /// assert!(Condition::Failure.counts(Outcome::TimedOut) && !Condition::Failure.counts(Outcome::Cancelled));
+    /// assert!(Condition::End.counts(Outcome::Cancelled) && !Condition::End.counts(Outcome::OverlapSkipped));
+    /// ```
+    #[must_use]
+    pub fn counts(self, outcome: Outcome) -> bool {
+        let succeeded = outcome == Outcome::Succeeded;
+        let failed =
+            matches!(outcome, Outcome::Failed | Outcome::TimedOut | Outcome::Lost | Outcome::NoClient);
+        match self {
+            Self::Success => succeeded,
+            Self::Failure => failed,
+            Self::End => succeeded || failed || outcome == Outcome::Cancelled,
+        }
     }
 }
 
@@ -140,8 +183,10 @@ pub enum Trigger {
         /// When.
         at: Instant,
     },
-    /// Only when somebody asks, or when a predecessor ends.
+    /// Only when somebody asks.
     Manual,
+    /// When runs of other jobs end.
+    After(After),
 }
 
 /// Growing delays between attempts, in place of a list.
@@ -159,13 +204,27 @@ pub struct RetryBackoff {
     pub jitter_percent: u32,
 }
 
-/// Which other jobs start this one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which jobs a job follows, and how.
+///
+/// ```
+/// use forest_proto::record::{Condition, Need, Trigger, Within};
+/// let text = r#"{"kind":"after","jobs":["7","8"],"on":"end","within":"day"}"#;
+/// let Ok(Trigger::After(after)) = serde_json::from_str(text) else { panic!("reads") };
+/// assert_eq!((after.on, after.need, after.within), (Condition::End, Need::All, Within::Day));
+/// assert_eq!(after.jobs.len(), 2);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
-pub struct Dependencies {
-    /// Predecessor job ids, and when each counts.
-    pub jobs: BTreeMap<String, Condition>,
-    /// Whether one of them is enough.
-    #[serde(default)]
-    pub any: bool,
+pub struct After {
+    /// The jobs that it follows: 1 to 32.
+    pub jobs: Vec<JobId>,
+    /// Which of their ends count. Default: success.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on: Condition,
+    /// Whether all of them must have ended so, or any. Default: all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub need: Need,
+    /// Which of their runs belong together. Default: those of the same instant.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub within: Within,
 }

@@ -1,10 +1,13 @@
 //! What nodes write for each other, under `server/`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use super::skips::Skips;
 use super::snapshot::Origin;
-use crate::name::{ClientId, GroupName, JobId, NodeId};
+use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::RunId;
 use crate::time::Instant;
 
@@ -50,6 +53,17 @@ pub struct Cursor {
     /// While many jobs have missed fires they are gone through one job after the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<Sweep>,
+    /// Fires that are decided and have no record yet, because they are only counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skips: BTreeMap<JobId, Skips>,
+}
+
+impl Cursor {
+    /// Every fire up to `fire_at` is decided; of those at that very instant, the ones of jobs up to `job`.
+    #[must_use]
+    pub fn at(fire_at: Instant, job: impl Into<String>, term: i64) -> Self {
+        Self { fire_at, job: job.into(), term, sweep: None, skips: BTreeMap::new() }
+    }
 }
 
 /// How far the missed fires of a segment are decided, in the order (`job`, fire time).
@@ -89,6 +103,9 @@ pub struct Delay {
     /// The only client that may take the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientId>,
+    /// The run of another job whose end made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RunId>,
 }
 
 /// What an administrator asks for.
@@ -121,6 +138,40 @@ pub struct Request {
     /// Who asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by: String,
+}
+
+/// `server/backfill/{segment}/{job}`: the fires of a range of the past, as far as they are still to be run. It is gone
+/// with the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// Which one of the job's backfills it is: its runs have a mark that comes from this.
+    pub id: RequestKey,
+    /// The job.
+    pub job: JobId,
+    /// Only fires from this instant on.
+    pub from: Instant,
+    /// Only fires before this instant.
+    pub to: Instant,
+    /// The next fire: those before have their runs.
+    pub next: Instant,
+    /// How many runs there are.
+    pub created: u32,
+    /// How many fires there were in the range when it was asked for.
+    pub total: u32,
+    /// It ends after so many runs, also if the job has more fires by then.
+    pub max_fires: u32,
+    /// When somebody asked.
+    pub requested_at: Instant,
+    /// Parameters in place of the job's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<String>,
+}
+
+impl Backfill {
+    /// How many runs one may make where nobody says.
+    pub const FIRES: u32 = 100;
+    /// How many runs one may make at most.
+    pub const MOST_FIRES: u32 = 10_000;
 }
 
 /// `server/answer/{segment}/{key}`: kept for a while, so that a repeated request gets the first answer.

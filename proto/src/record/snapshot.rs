@@ -112,6 +112,12 @@ pub struct Snapshot {
     /// The job's version it was made from.
     #[serde(default)]
     pub job_version: u64,
+    /// The run of another job whose end made this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RunId>,
+    /// Whether other jobs follow its job: then a leader settles its end, whatever that is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub followed: bool,
     /// After this instant it is not worth starting any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_deadline: Option<Instant>,

@@ -1,7 +1,7 @@
 //! Some time after the last fault everything that was due is done, and nothing newer is stuck.
 
-use forest_proto::record::{Execution, Job, Snapshot, Status, decode};
-use forest_proto::{JobId, Key, Keyspace, RunId};
+use forest_proto::record::{Execution, Group, Job, Snapshot, Status, decode};
+use forest_proto::{GroupName, JobId, Key, Keyspace, RunId};
 
 use super::fires::Fires;
 use super::{Broken, Promise, Store, seconds};
@@ -20,6 +20,9 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
     for (job, fire) in fires.overdue(wall - FIRE_MS) {
         broken.note(Promise::Drained, format!("the fire of {job} at {fire} is not decided"));
     }
+    for (job, fire) in fires.unrecorded(wall - FIRE_MS) {
+        broken.note(Promise::Drained, format!("the fire of {job} at {fire} is counted and not recorded"));
+    }
     for (text, stored) in store {
         let Some(key) = keys.parse(text) else { continue };
         if let Key::Pending { group, .. } = &key
@@ -37,9 +40,21 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
         {
             continue;
         }
+        if let Key::Pending { group, run } = &key
+            && is_limited_group(store, keys, group)
+            && others_of_group(store, keys, group, run)
+        {
+            continue;
+        }
+        if let Key::Backfill { job, .. } = &key
+            && (!is_enabled(store, keys, job) || is_any(store, keys, |run| run.job() == job.as_str()))
+        {
+            // It waits its turn, or for somebody.
+            continue;
+        }
         let patience = match key {
             Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
-            Key::Request { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
+            Key::Request { .. } | Key::Backfill { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
             Key::Pending { .. } | Key::Snapshot { .. } => RUNNING_MS,
             Key::Execution { .. } => match decode::<Execution>(&stored.value) {
                 Ok(execution) if execution.status == Status::Running => RUNNING_MS,
@@ -63,15 +78,41 @@ fn is_limited(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
         .is_some_and(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.max_in_flight.is_some()))
 }
 
-/// Whether other runs of a run's job are there, for which it may have to wait.
-fn others_of_job(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
+fn is_limited_group(store: &Store, keys: &Keyspace, group: &GroupName) -> bool {
+    let stored = store.get(&keys.group(group));
+    stored
+        .is_some_and(|stored| decode::<Group>(&stored.value).is_ok_and(|group| group.max_in_flight.is_some()))
+}
+
+/// Whether clients of the group have other runs, for which a run may have to wait.
+fn others_of_group(store: &Store, keys: &Keyspace, group: &GroupName, run: &RunId) -> bool {
     store.keys().any(|key| match keys.parse(key) {
         Some(
-            Key::Pending { run: other, .. }
-            | Key::Snapshot { run: other, .. }
-            | Key::Delay { run: other, .. }
-            | Key::Execution { run: other, .. },
-        ) => other != *run && other.job() == run.job(),
+            Key::Snapshot { group: of, run: other, .. }
+            | Key::Execution { group: of, run: other, client: Some(_) },
+        ) => of == *group && other != *run,
+        _ => false,
+    })
+}
+
+fn is_enabled(store: &Store, keys: &Keyspace, job: &JobId) -> bool {
+    let stored = store.get(&keys.job(job));
+    stored.is_none_or(|stored| decode::<Job>(&stored.value).is_ok_and(|job| job.is_enabled()))
+}
+
+/// Whether other runs of a run's job are there, for which it may have to wait.
+fn others_of_job(store: &Store, keys: &Keyspace, run: &RunId) -> bool {
+    is_any(store, keys, |other| other != run && other.job() == run.job())
+}
+
+fn is_any(store: &Store, keys: &Keyspace, is: impl Fn(&RunId) -> bool) -> bool {
+    store.keys().any(|key| match keys.parse(key) {
+        Some(
+            Key::Pending { run, .. }
+            | Key::Snapshot { run, .. }
+            | Key::Delay { run, .. }
+            | Key::Execution { run, .. },
+        ) => is(&run),
         _ => false,
     })
 }

@@ -1,11 +1,12 @@
 //! Which fires are due, by arithmetic on seconds, and whether each is decided exactly once.
 //!
 //! Whenever a cursor moves, each fire between where it was and where it is must be decided in that same revision:
-//! by a run, or by a record that says for how many others it stands.
+//! by a run, by a record that says for how many others it stands, or by a counter in the document of the cursor. What
+//! is counted must be recorded in the end, and once.
 
 use std::collections::BTreeMap;
 
-use forest_proto::record::{Cursor, Job, Trigger, decode};
+use forest_proto::record::{Cursor, Job, Skips, Trigger, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
 use super::{Broken, Promise};
@@ -13,6 +14,7 @@ use crate::clock::BEGIN_MS;
 
 /// How far the clock of a machine may be ahead: a fire may come so much early.
 const AHEAD_MS: i64 = 5_500;
+const MINUTE_MS: i64 = 60_000;
 
 /// What became of a fire, or of several of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +30,33 @@ pub(super) struct Fires {
     segments: SegmentCount,
     jobs: BTreeMap<JobId, Job>,
     cursors: BTreeMap<Segment, Cursor>,
+    /// Fires that are counted and have no record yet.
+    counted: BTreeMap<JobId, Vec<i64>>,
+    /// When each job was last changed.
+    changed: BTreeMap<JobId, i64>,
 }
 
 impl Fires {
     pub(super) fn new(segments: SegmentCount) -> Self {
-        Self { segments, jobs: BTreeMap::new(), cursors: BTreeMap::new() }
+        Self {
+            segments,
+            jobs: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            changed: BTreeMap::new(),
+        }
     }
 
     pub(super) fn get(&self, job: &JobId) -> Option<&Job> {
         self.jobs.get(job)
     }
 
-    pub(super) fn job(&mut self, id: &JobId, document: Option<&[u8]>) {
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    pub(super) fn job(&mut self, id: &JobId, document: Option<&[u8]>, now_ms: u64) {
+        self.changed.insert(id.clone(), wall(now_ms));
         match document.and_then(|document| decode::<Job>(document).ok()) {
             Some(job) => self.jobs.insert(id.clone(), job),
             None => self.jobs.remove(id),
@@ -71,28 +88,76 @@ impl Fires {
     }
 
     fn check_move(
-        &self,
+        &mut self,
         segment: Segment,
         before: &Cursor,
         after: &Cursor,
         made: &[Decision],
         broken: &mut Broken,
     ) {
-        let now_ms = BEGIN_MS + i64::try_from(broken.now_ms).unwrap_or(i64::MAX);
+        let now_ms = wall(broken.now_ms);
         let place = |cursor: &Cursor| (cursor.fire_at.as_ms(), cursor.job.clone());
         if place(after) < place(before) || after.fire_at.as_ms() > now_ms + AHEAD_MS || after.sweep.is_some()
         {
             let what = format!("{segment}: {:?} to {:?} at {now_ms}", place(before), after);
             broken.note(Promise::CursorAdvances, what);
         }
-        for (id, job) in self.jobs.iter().filter(|(id, _)| self.segments.segment_of(id) == segment) {
-            let due = due_between(job, decided(before, id), decided(after, id));
-            let mut made: Vec<_> = made.iter().filter(|made| made.job == *id).collect();
+        let segments = self.segments;
+        let jobs = self.jobs.iter().filter(|(id, _)| segments.segment_of(id) == segment);
+        let due = |(id, job): (&JobId, &Job)| {
+            (id.clone(), due_between(job, decided(before, id), decided(after, id)))
+        };
+        let mut fires: BTreeMap<JobId, Vec<i64>> = jobs.map(due).collect();
+        let here = |id: &JobId, _: &mut _| segments.segment_of(id) == segment;
+        // Of a job that is gone there may be counted ones left.
+        for (id, counted) in self.counted.extract_if(.., here) {
+            fires.entry(id).or_default().splice(0..0, counted);
+        }
+        for (id, fires) in fires {
+            let mut made: Vec<_> = made.iter().filter(|made| made.job == id).collect();
             made.sort_by_key(|made| made.at_ms);
-            if let Err(what) = match_up(&due, &made) {
-                broken.note(Promise::EachFireDecided, format!("{id} ({}): {what}", job.cron));
+            match match_up(&fires, &made).and_then(|rest| check_counter(after.skips.get(&id), rest)) {
+                Ok([]) => {}
+                Ok(rest) => drop(self.counted.insert(id, rest.to_vec())),
+                Err(what) => {
+                    let cron = self.jobs.get(&id).map_or("deleted", |job| &job.cron);
+                    broken.note(Promise::EachFireDecided, format!("{id} ({cron}): {what}"));
+                }
             }
         }
+    }
+
+    /// Jobs of which fires are counted that should have been recorded before this instant: their minute was over, or
+    /// the job gone or paused.
+    pub(super) fn unrecorded(&self, before_ms: i64) -> Vec<(&JobId, i64)> {
+        let left = |(id, fires): (&'_ JobId, &Vec<i64>)| {
+            let last = *fires.last()?;
+            let is_over = (last.div_euclid(MINUTE_MS) + 1) * MINUTE_MS <= before_ms;
+            let is_gone = !self.jobs.get(id).is_some_and(Job::is_enabled)
+                && self.changed.get(id).is_none_or(|at| *at <= before_ms);
+            (is_over || is_gone).then_some(last)
+        };
+        self.counted.iter().filter_map(|(id, fires)| Some((id, left((id, fires))?))).collect()
+    }
+
+    /// The fires of a job's schedule with `from <= fire < to`, also those before it counted.
+    pub(super) fn past(&self, job: &JobId, from_ms: i64, to_ms: i64) -> Vec<i64> {
+        let Some(job) = self.jobs.get(job) else { return Vec::new() };
+        let anchor = job.effective_after.map_or(0, |at| at.as_ms()) / 1_000;
+        let fires = |second: &i64| match period(job) {
+            Some(every) => (second - anchor) % every == 0,
+            None => fires_at(job, *second, anchor),
+        };
+        let seconds = (from_ms + 999).div_euclid(1_000)..(to_ms + 999).div_euclid(1_000);
+        seconds.filter(fires).map(|second| second * 1_000).collect()
+    }
+
+    /// Whether the clock has decided a fire, or will never.
+    pub(super) fn is_decided(&self, id: &JobId, at_ms: i64) -> bool {
+        let cursor = self.cursors.get(&self.segments.segment_of(id));
+        let due =
+            self.jobs.get(id).zip(cursor).map(|(job, cursor)| due_between(job, decided(cursor, id), at_ms));
+        due.is_some_and(|due| due.is_empty())
     }
 
     /// Jobs with a fire before this instant that is not decided.
@@ -103,6 +168,10 @@ impl Fires {
         };
         self.jobs.iter().filter_map(|(id, job)| Some((id, late((id, job))?))).collect()
     }
+}
+
+fn wall(now_ms: u64) -> i64 {
+    BEGIN_MS.saturating_add_unsigned(now_ms)
 }
 
 /// The instant up to which the fires of a job are decided.
@@ -124,20 +193,23 @@ fn due_between(job: &Job, after_ms: i64, until_ms: i64) -> Vec<i64> {
 
 /// Only what [`crate::plan::Fires`] writes.
 fn fires_at(job: &Job, second: i64, anchor: i64) -> bool {
-    let cron = &job.cron;
-    if let Trigger::FixedRate { every_ms } = job.trigger {
-        let every = i64::try_from(every_ms / 1_000).unwrap_or(i64::MAX);
+    if let Some(every) = period(job) {
         return second > anchor && (second - anchor) % every == 0;
     }
-    if let Some(every) = cron.strip_prefix("@every ").and_then(|text| text.strip_suffix('s')) {
-        return every.parse::<i64>().is_ok_and(|every| second > anchor && (second - anchor) % every == 0);
-    }
-    let step = cron.strip_prefix("*/").and_then(|text| text.strip_suffix(" * * * * *"));
+    let step = job.cron.strip_prefix("*/").and_then(|text| text.strip_suffix(" * * * * *"));
     step.and_then(|step| step.parse::<i64>().ok()).is_some_and(|step| (second % 60) % step == 0)
 }
 
-/// Each fire in exactly one decision.
-fn match_up(due: &[i64], made: &[&Decision]) -> Result<(), String> {
+/// The seconds from fire to fire of an interval.
+fn period(job: &Job) -> Option<i64> {
+    if let Trigger::FixedRate { every_ms } = job.trigger {
+        return i64::try_from(every_ms / 1_000).ok();
+    }
+    job.cron.strip_prefix("@every ")?.strip_suffix('s')?.parse().ok()
+}
+
+/// Each fire in exactly one decision; those after the last decision are left.
+fn match_up<'a>(due: &'a [i64], made: &[&Decision]) -> Result<&'a [i64], String> {
     let mut rest = due;
     for decision in made {
         let takes = usize::try_from(decision.others).unwrap_or(usize::MAX).saturating_add(1);
@@ -146,8 +218,20 @@ fn match_up(due: &[i64], made: &[&Decision]) -> Result<(), String> {
         }
         rest = &rest[takes..];
     }
-    match rest.first() {
-        Some(first) => Err(format!("{} fires from {first} on are decided nowhere", rest.len())),
-        None => Ok(()),
+    Ok(rest)
+}
+
+/// What is not recorded is counted, exactly, and is of one minute.
+fn check_counter<'a>(counter: Option<&Skips>, fires: &'a [i64]) -> Result<&'a [i64], String> {
+    let counter = counter.filter(|skips| skips.count > 0);
+    let counted = counter.map(|skips| (skips.count, skips.first.as_ms(), skips.last.as_ms()));
+    let expected = fires.first().zip(fires.last()).map(|(first, last)| (fires.len() as u64, *first, *last));
+    let one_minute =
+        |(_, first, last): (u64, i64, i64)| first.div_euclid(MINUTE_MS) == last.div_euclid(MINUTE_MS);
+    if counted != expected || !expected.is_none_or(one_minute) {
+        return Err(format!(
+            "{expected:?} (count, first, last) is recorded nowhere, and {counted:?} is counted"
+        ));
     }
+    Ok(fires)
 }

@@ -3,8 +3,11 @@
 //! It works out by itself which fires are due, where each run is and who may write what, and compares. It shares
 //! the forms of the documents with the programs, and no decision.
 
+mod backfills;
 mod drained;
 mod fires;
+mod following;
+mod limits;
 mod results;
 mod runs;
 #[cfg(test)]
@@ -18,7 +21,9 @@ use forest_proto::{Key, Keyspace, SegmentCount};
 
 use crate::plan::Plan;
 use crate::record::{Change, Entry, Happened, Writer};
+use backfills::Backfills;
 use fires::Fires;
+use limits::Limits;
 use results::Results;
 use runs::Runs;
 use writers::Writers;
@@ -32,10 +37,14 @@ pub enum Promise {
     EachFireDecided,
     /// A cursor only goes on, and never beyond the present.
     CursorAdvances,
+    /// Each fire of a backfill gets one run, in order.
+    Backfilled,
     /// A run is in one place.
     OnePlace,
     /// A job that forbids it has no two runs that are alive.
     NoOverlap,
+    /// No more runs of a job, or of a group, are at clients than it allows.
+    WithinLimits,
     /// A run goes only when its end is recorded and settled.
     NoneVanishes,
     /// An end stays as it was recorded.
@@ -48,6 +57,9 @@ pub enum Promise {
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
     LeftAlone,
+    /// The end of a run leads to one run of each job that follows, where that is due, and to none elsewhere. No job
+    /// comes before itself.
+    Followed,
     /// A client starts nothing once its registration is gone.
     ClaimedByTheRegistered,
     /// No run is started twice, and later starts have larger tokens.
@@ -91,6 +103,8 @@ pub struct Terms {
     pub calm_at: u64,
     /// When everything must be done; `None`: the history is not complete.
     pub ends_at: Option<u64>,
+    /// Whether watches drop messages: what a leader does not see it cannot count.
+    pub drops_events: bool,
 }
 
 /// What was broken, in the order in which it was noticed.
@@ -147,7 +161,10 @@ struct Checker {
     store: Store,
     writers: Writers,
     fires: Fires,
+    backfills: Backfills,
     runs: Runs,
+    /// `None`: they cannot be kept.
+    limits: Option<Limits>,
     results: Results,
     broken: Broken,
 }
@@ -159,7 +176,9 @@ impl Checker {
             store: Store::new(),
             writers: Writers::default(),
             fires: Fires::new(terms.segments),
+            backfills: Backfills::default(),
             runs: Runs::default(),
+            limits: (!terms.drops_events).then(Limits::default),
             results: Results::default(),
             broken: Broken::default(),
         }
@@ -180,7 +199,7 @@ impl Checker {
     fn revision(&mut self, by: Option<Writer>, changes: &[Change]) {
         let keys: Vec<Option<Key>> = changes.iter().map(|change| self.keys.parse(&change.key)).collect();
         let mut created = Vec::new();
-        let mut moves = Vec::new();
+        let (mut moves, mut backfills) = (Vec::new(), Vec::new());
         self.runs.begin();
         for (change, key) in changes.iter().zip(&keys) {
             let Some(key) = key else {
@@ -201,8 +220,15 @@ impl Checker {
                 self.results.forget(run);
             }
             self.results.check(&touched, &mut self.broken);
+            if let Some(limits) = &mut self.limits {
+                limits.touch(by, &touched, self.broken.now_ms);
+            }
             match key {
-                Key::Job(id) => self.fires.job(id, touched.after),
+                Key::Backfill { job, .. } => backfills.push((job.clone(), change.value.as_deref())),
+                Key::Job(id) => {
+                    self.fires.job(id, touched.after, self.broken.now_ms);
+                    following::check_circles(&self.fires, id, &mut self.broken);
+                }
                 Key::Cursor(segment) => moves.push((*segment, change.value.as_deref())),
                 _ => self.runs.touch(&touched),
             }
@@ -220,7 +246,11 @@ impl Checker {
         let world =
             runs::World { fires: &self.fires, writers: &self.writers, store: &self.store, keys: &self.keys };
         self.runs.settle(by, &world, &mut created, &mut self.broken);
+        self.backfills.moved(&backfills, self.runs.backfilled(), &self.fires, &mut self.broken);
         self.fires.moved(&moves, &created, &mut self.broken);
+        if let Some(limits) = &mut self.limits {
+            limits.settle(&mut self.broken);
+        }
     }
 }
 
@@ -248,6 +278,6 @@ impl Terms {
     #[must_use]
     pub fn of(plan: &Plan, ends_at: Option<u64>) -> Self {
         let segments = SegmentCount::new(plan.segments).unwrap_or(SegmentCount::DEFAULT);
-        Self { segments, calm_at: plan.calm_at, ends_at }
+        Self { segments, calm_at: plan.calm_at, ends_at, drops_events: plan.drops_events() }
     }
 }

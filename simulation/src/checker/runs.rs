@@ -8,6 +8,7 @@ use forest_proto::record::{
 use forest_proto::{ClientId, GroupName, JobId, Key, Keyspace, RunId, TargetName};
 
 use super::fires::{Decision, Fires};
+use super::following::{Following, followed};
 use super::writers::Writers;
 use super::{Broken, Promise, Store, Touched};
 use crate::record::Writer;
@@ -45,6 +46,9 @@ pub(super) struct Runs {
     /// Requests to stop a run that were there before the revision, and those that it removes.
     stops: BTreeSet<RunId>,
     stops_before: BTreeSet<RunId>,
+    /// Runs of backfills that begin in it.
+    backfilled: Vec<RunId>,
+    following: Following,
 }
 
 fn is_settled(doc: &Doc) -> bool {
@@ -65,7 +69,13 @@ fn is_in_the_way(run: &RunId, doc: &Doc) -> bool {
 impl Runs {
     pub(super) fn begin(&mut self) {
         self.touched.clear();
+        self.backfilled.clear();
         self.stops_before.clone_from(&self.stops);
+    }
+
+    /// The runs of backfills that begin in the revision at hand.
+    pub(super) fn backfilled(&self) -> &[RunId] {
+        &self.backfilled
     }
 
     pub(super) fn touch(&mut self, touched: &Touched<'_>) {
@@ -118,6 +128,7 @@ impl Runs {
         broken: &mut Broken,
     ) {
         let touched = std::mem::take(&mut self.touched);
+        self.check_followed(by, &touched, world, broken);
         for (run, before) in &touched {
             let after = self.docs(run);
             if after.len() > 1 {
@@ -130,7 +141,7 @@ impl Runs {
                     decisions.extend(self.begins(run, doc, &touched, world, broken));
                 }
                 // What was only planned may be planned anew.
-                (Some(Doc::Delay), None) if run.attempt() == 1 => {
+                (Some(Doc::Delay), None) if run.attempt() == 1 && !run.is_following() => {
                     self.created.remove(run);
                 }
                 (Some(before), None) if !is_settled(before) => {
@@ -160,6 +171,8 @@ impl Runs {
             broken.note(Promise::CreatedOnce, format!("{run} is created again"));
         }
         let snapshot = match doc {
+            // Looked at together with what it follows.
+            Doc::Delay if run.is_following() && run.attempt() == 1 => return None,
             Doc::Delay if run.attempt() == 1 => {
                 self.is_planned(run, world, broken);
                 return None;
@@ -171,6 +184,9 @@ impl Runs {
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot, world, broken);
                 self.is_alone(run, doc, snapshot, world, broken);
+                if run.backfill_mark().is_some() && run.attempt() == 1 {
+                    self.backfilled.push(run.clone());
+                }
                 snapshot.as_ref()
             }
             Doc::Execution(execution, _) => {
@@ -186,11 +202,52 @@ impl Runs {
             }
         };
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
+        if is_fire && !run.is_planned() && matches!(doc, Doc::Given(..)) && !snapshot.followed {
+            let mut jobs = world.fires.jobs();
+            if let Some(job) = jobs.find(|job| job.is_enabled() && followed(job).contains(&snapshot.job_id)) {
+                broken.note(Promise::Followed, format!("{run} does not know that {} follows", job.id));
+            }
+        }
         (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: snapshot.job_id.clone(),
             at_ms: run.at().as_ms(),
             others: snapshot.missed_fires,
         })
+    }
+
+    /// Ends that are settled in this revision, and the runs that begin in it because of them.
+    fn check_followed(
+        &mut self,
+        by: Option<Writer>,
+        touched: &BTreeMap<RunId, Docs>,
+        world: &World<'_>,
+        broken: &mut Broken,
+    ) {
+        let begins =
+            |(run, before): &(&RunId, &Docs)| run.is_following() && run.attempt() == 1 && before.is_empty();
+        let mut begun: BTreeSet<RunId> = touched.iter().filter(begins).map(|(run, _)| run.clone()).collect();
+        for (run, before) in touched {
+            let Some(Doc::Execution(ended, _)) = self.docs(run).into_values().next() else { continue };
+            let Some(outcome) = ended.outcome.filter(|_| ended.decided) else { continue };
+            let goes_on = touched.contains_key(&run.with_attempt(run.attempt() + 1));
+            if goes_on || before.values().any(is_settled) {
+                continue;
+            }
+            if !by.is_some_and(|writer| writer.is_node()) {
+                if ended.snapshot.followed {
+                    broken.note(Promise::Followed, format!("{run} was settled by its client"));
+                }
+                continue;
+            }
+            for due in self.following.ended(world.fires, run, outcome) {
+                if !begun.remove(&due) {
+                    broken.note(Promise::Followed, format!("{due} does not follow {run}, which {outcome:?}"));
+                }
+            }
+        }
+        for run in begun {
+            broken.note(Promise::Followed, format!("{run} follows nothing"));
+        }
     }
 
     /// A next attempt is made known in the revision that settles the one before.

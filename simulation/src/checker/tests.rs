@@ -1,8 +1,8 @@
 //! Planted bugs: each row takes a history that keeps every promise, and spoils one thing in it.
 
 use forest_proto::record::{
-    Answer, ClientRecord, Cursor, Delay, Execution, Job, JobStatus, OnLost, Origin, Outcome, Overlap,
-    Request, RequestKind, Snapshot, encode,
+    After, Answer, Backfill, ClientRecord, Condition, Cursor, Delay, Execution, Job, JobStatus, Need, OnLost,
+    Origin, Outcome, Overlap, Request, RequestKind, SkipReason, Skips, Snapshot, Trigger, Within, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -42,7 +42,19 @@ fn segment() -> Segment {
     SegmentCount::new(1).and_then(|count| count.all().next()).expect("there is one")
 }
 
+fn after(job: &JobId) -> Trigger {
+    let (on, need, within) = (Condition::Success, Need::All, Within::Fire);
+    Trigger::After(After { jobs: vec![job.clone()], on, need, within })
+}
+
 impl Tale {
+    /// Another job that follows the first one.
+    fn follower(&mut self) {
+        let mut job = Job::new("s".parse().expect("valid"), "s", group(), "work".parse().expect("valid"));
+        (job.trigger, job.status) = (after(&self.job.id), JobStatus::Enabled);
+        self.write(OTHER, vec![(self.keys.job(&job.id), Some(encode(&job)))]);
+    }
+
     /// A leader, a worker, and a job that fires at every second one.
     fn begin() -> Self {
         let id = JobId::new("j").expect("valid");
@@ -102,9 +114,20 @@ impl Tale {
 
     /// Moves the cursor, and with it whatever else the revision writes.
     fn cursor(&mut self, second: i64, by: Writer, mut also: Vec<(String, Option<Vec<u8>>)>) {
-        let cursor = Cursor { fire_at: at(second), job: "j".into(), term: TERM, sweep: None };
+        let cursor = Cursor::at(at(second), "j", TERM);
         also.push((self.keys.cursor(segment()), Some(encode(&cursor))));
         self.write(by, also);
+    }
+
+    /// Skips the fires up to `second`, of which `counted` are only counted, from `first` on.
+    fn counted(&mut self, second: i64, first: i64, count: u64, also: Vec<(String, Option<Vec<u8>>)>) {
+        let mut cursor = Cursor::at(at(second), "j", TERM);
+        let why = SkipReason::StillAlive;
+        let skips = Skips { why, first: at(first), last: at(second), count, group: group(), job_revision: 1 };
+        cursor.skips.insert(self.job.id.clone(), skips);
+        let mut changes = also;
+        changes.push((self.keys.cursor(segment()), Some(encode(&cursor))));
+        self.write(LEADER, changes);
     }
 
     fn run(second: i64) -> RunId {
@@ -117,6 +140,9 @@ impl Tale {
         );
         let mut snapshot: Snapshot = forest_proto::record::decode(text.as_bytes()).expect("a snapshot");
         (snapshot.job_version, snapshot.attempt, snapshot.term) = (self.job.version, run.attempt(), TERM);
+        if run.backfill_mark().is_some() {
+            snapshot.origin = Origin::Backfill;
+        }
         snapshot
     }
 
@@ -137,6 +163,13 @@ impl Tale {
         (snapshot.missed_fires, snapshot.origin) = (missed, Origin::Misfire);
         let ended = Execution::never_started(snapshot, Outcome::MisfireSkipped, "", at(0));
         (self.keys.execution(&group(), None, run), Some(encode(&ended)))
+    }
+
+    /// Misses the fires up to this one.
+    fn skip_to(&mut self, second: i64) {
+        let others = second.unsigned_abs() / 2 - 1;
+        let skip = self.skipped(&Self::run(second), others);
+        self.cursor(second, LEADER, vec![skip]);
     }
 
     fn dispatch(&mut self, second: i64) -> RunId {
@@ -172,11 +205,7 @@ impl Tale {
     /// A run from its fire to its row.
     fn whole(&mut self, second: i64) -> RunId {
         let run = self.dispatch(second);
-        self.claim(&run);
-        self.start(&run);
-        self.end(WORKER, &run, Outcome::Succeeded);
-        self.save(&run, Outcome::Succeeded);
-        self.collect(&run);
+        self.played(&run);
         run
     }
 
@@ -200,6 +229,7 @@ impl Tale {
             params: None,
             planned_for: None,
             checkpoint: None,
+            cause: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
@@ -211,8 +241,47 @@ impl Tale {
         (self.keys.execution(&group(), Some(&client()), run), Some(encode(&execution)))
     }
 
+    fn backfilled(second: i64) -> RunId {
+        RunId::backfilled(&JobId::new("j").expect("valid"), at(second), &RequestKey::new("b").expect("valid"))
+    }
+
+    /// Writes a backfill of the fires at -10, -8 and -6, as it is before its fire at `next`, or takes it away. With it
+    /// the run of one of them.
+    fn backfill(&mut self, by: Writer, next: Option<i64>, run: Option<i64>) {
+        let backfill = |next: i64| Backfill {
+            id: RequestKey::new("b").expect("valid"),
+            job: self.job.id.clone(),
+            from: at(-10),
+            to: at(-4),
+            next: at(next),
+            created: u32::try_from((next + 10) / 2).expect("not before the first"),
+            total: 3,
+            max_fires: 3,
+            requested_at: at(0),
+            params: None,
+        };
+        let document = next.map(|next| encode(&backfill(next)));
+        let mut changes = vec![(self.keys.backfill(segment(), &self.job.id), document)];
+        changes.extend(run.map(|second| self.given(&Self::backfilled(second))));
+        self.write(by, changes);
+    }
+
+    /// What becomes of a run once it is given.
+    fn played(&mut self, run: &RunId) {
+        self.claim(run);
+        self.start(run);
+        self.end(WORKER, run, Outcome::Succeeded);
+        self.save(run, Outcome::Succeeded);
+        self.collect(run);
+    }
+
     fn found(&self, ends_at: Option<u64>) -> Vec<Promise> {
-        let terms = Terms { segments: SegmentCount::new(1).expect("valid"), calm_at: 0, ends_at };
+        let terms = Terms {
+            segments: SegmentCount::new(1).expect("valid"),
+            calm_at: 0,
+            ends_at,
+            drops_events: false,
+        };
         check(&self.entries, terms).into_iter().map(|violation| violation.promise).collect()
     }
 }
@@ -226,6 +295,18 @@ fn a_good_history_keeps_every_promise() {
     tale.end(WORKER, &run, Outcome::Failed);
     tale.write(LEADER, vec![tale.settled(&run), tale.delay(&next)]);
     assert_eq!(tale.found(None), []);
+    tale.counted(8, 8, 1, vec![]);
+    tale.pass(4_000).counted(10, 8, 2, vec![]);
+    let skip = tale.skipped(&Tale::run(12), 2);
+    tale.pass(2_000).cursor(12, LEADER, vec![skip]);
+    assert_eq!(tale.found(None), []);
+    let mut past = Tale::begin();
+    past.backfill(OTHER, Some(-10), None);
+    for (next, run) in [(Some(-8), -10), (Some(-6), -8), (None, -6)] {
+        past.backfill(LEADER, next, Some(run));
+        past.played(&Tale::backfilled(run));
+    }
+    assert_eq!(past.found(None), []);
     let mut drained = Tale::begin();
     drained.pass(2_000).whole(2);
     assert_eq!(drained.found(Some(4_500)), []);
@@ -241,9 +322,21 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a fire is decided that is not due", Promise::EachFireDecided, |t| { t.pass(3_000).dispatch(3); }),
     ("a record stands for too many fires", Promise::EachFireDecided, |t| { let skip = t.pass(6_000).skipped(&Tale::run(6), 7); t.cursor(6, LEADER, vec![skip]); }),
     ("a run appears without the cursor", Promise::EachFireDecided, |t| { t.pass(2_000); t.write(LEADER, vec![t.given(&Tale::run(2))]); }),
+    ("a fire is counted twice", Promise::EachFireDecided, |t| { t.pass(4_000).counted(4, 2, 2, vec![]); t.counted(4, 2, 3, vec![]); }),
+    ("a fire is counted and recorded", Promise::EachFireDecided, |t| { let skip = t.pass(2_000).skipped(&Tale::run(2), 0); t.counted(2, 2, 1, vec![skip]); }),
+    ("a fire is not counted", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.counted(4, 2, 1, vec![]); }),
+    ("a counter is forgotten", Promise::EachFireDecided, |t| { t.pass(4_000).counted(2, 2, 1, vec![]); t.whole(4); }),
+    ("a record leaves counted fires out", Promise::EachFireDecided, |t| { t.pass(8_000).counted(4, 2, 2, vec![]); let skip = t.skipped(&Tale::run(6), 1); t.cursor(6, LEADER, vec![skip]); }),
+    ("a fire of a backfill is left out", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, Some(-6), Some(-8)); }),
+    ("a backfill moves without a run", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, Some(-8), None); }),
+    ("a backfill ends before its last fire", Promise::Backfilled, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(LEADER, None, Some(-10)); }),
+    ("a run of a backfill that is not there", Promise::Backfilled, |t| { t.write(LEADER, vec![t.given(&Tale::backfilled(-10))]); }),
+    ("a follower moves a backfill", Promise::OneTerm, |t| { t.backfill(OTHER, Some(-10), None); t.backfill(OTHER, Some(-8), Some(-10)); }),
     ("the cursor goes back", Promise::CursorAdvances, |t| { t.pass(2_000).whole(2); t.cursor(1, LEADER, vec![]); }),
     ("the cursor runs ahead of the time", Promise::CursorAdvances, |t| { t.cursor(60, LEADER, vec![]); }),
     ("a run is in two places", Promise::OnePlace, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
+    ("more runs than a job allows", Promise::WithinLimits, |t| { (t.job.max_in_flight, t.job.overlap, t.job.version) = (Some(1), Overlap::Allow, 2); t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
+    ("more runs than a group allows", Promise::WithinLimits, |t| { t.write(OTHER, vec![(t.keys.group(&group()), Some(br#"{"name":"alpha","max_in_flight":1}"#.into()))]); t.job.overlap = Overlap::Allow; t.job.version = 2; t.save_job(OTHER); t.pass(20_000).skip_to(18); t.dispatch(20); t.pass(2_000).dispatch(22); }),
     ("two runs overlap", Promise::NoOverlap, |t| { t.pass(4_000).dispatch(2); t.dispatch(4); }),
     ("a snapshot vanishes", Promise::NoneVanishes, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.snapshot(&group(), &client(), &run), None)]); }),
     ("an end is overwritten", Promise::EndStays, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.end(WORKER, &run, Outcome::Cancelled); t.end(WORKER, &run, Outcome::Succeeded); }),
@@ -252,6 +345,10 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a retry of what was cancelled", Promise::RetryHasReason, |t| { let (run, next) = t.pass(2_000).failed(2); t.write(LEADER, vec![(t.keys.cancel(&group(), &client(), &run), Some(b"{}".into()))]); t.end(WORKER, &run, Outcome::Failed); t.write(LEADER, vec![t.settled(&run), t.delay(&next)]); }),
     ("an old version fires", Promise::NoOldVersion, |t| { let given = t.given(&Tale::run(2)); t.job.version += 1; t.save_job(OTHER); t.pass(2_000).cursor(2, LEADER, vec![given]); }),
     ("a disabled job fires", Promise::NoOldVersion, |t| { t.job.version += 1; t.job.status = JobStatus::Disabled; t.save_job(OTHER); t.pass(2_000).dispatch(2); }),
+    ("a run follows nothing", Promise::Followed, |t| { t.follower(); let run = RunId::following(&"s".parse().expect("valid"), at(2), None); t.write(LEADER, vec![t.delay(&run)]); }),
+    ("a fire does not know that it is followed", Promise::Followed, |t| { t.follower(); t.pass(2_000).dispatch(2); }),
+    ("an end is not followed", Promise::Followed, |t| { t.follower(); let run = t.pass(2_000).dispatch(2); t.claim(&run); t.write(LEADER, vec![t.executed(&run, Some(Outcome::Succeeded))]); }),
+    ("a job follows itself", Promise::Followed, |t| { t.job.trigger = after(&t.job.id); t.job.version += 1; t.save_job(OTHER); }),
     ("a deposed leader writes", Promise::OneTerm, |t| { t.write(LEADER, vec![(t.keys.leader(), None)]); t.write(OTHER, vec![(t.keys.leader(), Some(b"node-1".into()))]); t.pass(2_000).dispatch(2); }),
     ("the leadership is taken away", Promise::OneTerm, |t| { t.write(OTHER, vec![(t.keys.leader(), Some(b"node-1".into()))]); }),
     ("a run is taken from a living client", Promise::LeftAlone, |t| { let run = t.pass(2_000).dispatch(2); t.write(LEADER, vec![(t.keys.snapshot(&group(), &client(), &run), None), (t.keys.pending(&group(), &run), Some(encode(&t.snapshot(&run))))]); }),
@@ -308,7 +405,15 @@ fn every_planted_bug_is_found() {
 
 #[test]
 fn what_is_not_done_in_the_end_is_found() {
-    let stuck: [(&str, Plant); 4] = [
+    let stuck: [(&str, Plant); 6] = [
+        ("a counter of a job that is gone", |t| {
+            t.pass(2_000).counted(2, 2, 1, vec![]);
+            t.write(OTHER, vec![(t.keys.job(&t.job.id), None)]);
+        }),
+        ("a backfill", |t| {
+            t.pass(2_000).whole(2);
+            t.backfill(OTHER, Some(-10), None);
+        }),
         ("a fire", |t| {
             t.pass(2_000);
         }),

@@ -70,10 +70,13 @@ fn is_leaders(by: Option<Writer>, touched: &Touched<'_>) -> bool {
     let is_node = by.is_some_and(|writer| writer.is_node());
     match touched.key {
         Key::Cursor(_) | Key::Delay { .. } | Key::Pending { .. } => true,
+        Key::Join { .. } => touched.after.is_some(),
         Key::Snapshot { .. } => is_node || touched.after.is_some(),
         Key::Execution { .. } => is_node && touched.after.is_some(),
         Key::Cancel { .. } => touched.after.is_some() || is_node,
         Key::Request { .. } => touched.after.is_none(),
+        // Who asks for one writes it once; nobody cancels one here.
+        Key::Backfill { .. } => touched.before.is_some(),
         _ => false,
     }
 }

@@ -30,8 +30,12 @@ pub enum Stage {
     Deaf,
     /// Workers write their results over what was decided without them, while the database is slow.
     Hasty,
+    /// People ask for backfills, while leaders hear little and late of what became of them, or lose their lease.
+    Backfilled,
     /// A group comes and goes, and jobs in it.
     Regrouped,
+    /// Jobs that follow others are changed all the time, while leaders change and hear late of everything.
+    Chained,
 }
 
 impl Stage {
@@ -55,6 +59,14 @@ impl Stage {
                 // What is tried again and then overwritten is tried again twice: nobody can help that.
                 (spec.max_attempts, spec.retry_lost) = (1, false);
                 (spec.timeout_ms, spec.max_in_flight, spec.routing) = (None, None, Routing::RoundRobin);
+            }
+            Self::Backfilled => {
+                (spec.fires, spec.takes_ms) = (Fires::Seconds(random.u32(1..=2)), 100);
+                spec.overlap = if random.bool() { Overlap::Allow } else { Overlap::Forbid };
+            }
+            Self::Chained => {
+                (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(2), Overlap::Allow, 200);
+                (spec.fails, spec.max_in_flight) = (20, None);
             }
             Self::Any
             | Self::Deposed
@@ -91,10 +103,12 @@ impl Stage {
             Self::Late => late(random, nodes, machines),
             Self::Forgetful => forgetful(random),
             Self::Unanswered => unanswered(random),
+            Self::Backfilled => backfilled(random),
             Self::Cancelled => cancelled(random, nodes, machines),
             Self::Deaf => deaf(random, nodes),
             Self::Hasty => hasty(random, nodes, machines),
             Self::Regrouped => regrouped(random, nodes),
+            Self::Chained => chained(random),
         }
     }
 }
@@ -137,6 +151,16 @@ fn unanswered(random: &mut Rng) -> Vec<(u64, Fault)> {
         let trouble = Trouble { lost_replies: 30, late_requests: 40, ..Trouble::default() };
         faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
         at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn backfilled(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let mut faults = unanswered(random);
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        faults.push((at, Fault::ExpireLease { machine: LEADER }));
+        at += random.u64(3_000..9_000);
     }
     faults
 }
@@ -228,6 +252,25 @@ fn hasty(random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
         let slow = Fault::Database { trouble, for_ms: random.u64(1_000..4_000) };
         faults.push((at + for_ms - random.u64(..3_000), slow));
         at += random.u64(1_000..3_000);
+    }
+    faults
+}
+
+fn chained(random: &mut Rng) -> Vec<(u64, Fault)> {
+    let is_deaf = random.bool();
+    let mut faults = Vec::new();
+    let mut at = CALM_MS;
+    while at < BUSY_MS {
+        if is_deaf {
+            faults.push((at + random.u64(..1_500), Fault::DropEvents { machine: LEADER, messages: 1 }));
+        }
+        let slow_ms = [50, 300, 900][random.usize(..3)];
+        let trouble = Trouble { slow_ms, lost_replies: 15, late_requests: 30, ..Trouble::default() };
+        faults.push((at, Fault::Link { machine: LEADER, peer: Peer::Etcd, trouble, for_ms: 2_000 }));
+        if random.u8(..3) == 0 {
+            faults.push((at + random.u64(100..1_500), Fault::ExpireLease { machine: LEADER }));
+        }
+        at += random.u64(1_500..4_000);
     }
     faults
 }

@@ -6,6 +6,7 @@
 use forest_proto::record::MAX_PARAMS;
 use serde_json::{Map, Value, json};
 
+use super::chain;
 use crate::args::{JobFlags, ParamsFlags, TriggerFlags};
 use crate::console::Console;
 use crate::error::Failure;
@@ -32,7 +33,7 @@ pub(super) fn new_job(flags: JobFlags, console: &mut Console) -> Result<String, 
         .map(|name| format!("--{name}"))
         .collect();
     if !has("cron") && !has("trigger") {
-        missing.push("--cron, --every, --rate, --delay, --at, --in or --manual".to_owned());
+        missing.push("--cron, --every, --rate, --delay, --at, --in, --after or --manual".to_owned());
     }
     if !missing.is_empty() {
         let missing = missing.join(", ");
@@ -58,10 +59,20 @@ pub(super) fn change(flags: JobFlags, console: &mut Console) -> Result<Change, F
     for name in SERVERS_OWN {
         patch.remove(name);
     }
+    one_kind_of_delays(&mut patch);
     if patch.is_empty() {
         return Err(Failure::usage("nothing to change: give a flag such as --cron, or a document with -f"));
     }
     Ok(Change { patch, id, version })
+}
+
+/// What waits by another rule than before waits by that alone.
+fn one_kind_of_delays(patch: &mut Map<String, Value>) {
+    for (given, other) in [("retry_backoff", "retry_delays_ms"), ("retry_delays_ms", "retry_backoff")] {
+        if patch.get(given).is_some_and(|value| !value.is_null()) && !patch.contains_key(other) {
+            patch.insert(other.to_owned(), Value::Null);
+        }
+    }
 }
 
 impl Change {
@@ -82,7 +93,10 @@ fn names(names: Vec<String>) -> Value {
 }
 
 /// The parameters that flags or a file give, if any.
-pub(super) fn params(flags: ParamsFlags, console: &mut Console) -> Result<Option<String>, Failure> {
+pub(in crate::commands) fn params(
+    flags: ParamsFlags,
+    console: &mut Console,
+) -> Result<Option<String>, Failure> {
     match flags.params_file {
         Some(path) => console.read_text(&path, MAX_PARAMS).map(Some),
         None => Ok(flags.params),
@@ -97,8 +111,8 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         Some(path) => object(path, console)?,
         None => Map::new(),
     };
+    let trigger = chain::trigger(&flags).or_else(|| trigger(&flags.trigger));
     let cron = flags.cron.or(flags.every.map(|every| format!("@every {every}")));
-    let trigger = trigger(flags.trigger);
     // What fires it by another way than before fires it by that way alone.
     let cron = if trigger.is_some() { Some(String::new()) } else { cron };
     let given = [
@@ -128,6 +142,7 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         ("misfire_threshold_ms", flags.misfire_threshold.map(Value::from)),
         ("max_attempts", flags.max_attempts.map(Value::from)),
         ("retry_delays_ms", flags.retry_delays.map(Value::from)),
+        ("retry_backoff", flags.retry_backoff.and_then(|backoff| serde_json::to_value(backoff).ok())),
         ("on_lost", flags.on_lost.map(Value::from)),
         ("start_deadline_ms", flags.start_deadline.map(Value::from)),
         ("status", flags.disabled.then_some(DISABLED.into())),
@@ -141,11 +156,11 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
     Ok(fields)
 }
 
-fn trigger(flags: TriggerFlags) -> Option<Value> {
+fn trigger(flags: &TriggerFlags) -> Option<Value> {
     let every = |kind: &str, every_ms: u64| json!({"kind": kind, "every_ms": every_ms});
     match flags {
-        TriggerFlags { rate: Some(ms), .. } => Some(every("fixed_rate", ms)),
-        TriggerFlags { delay: Some(ms), .. } => Some(every("fixed_delay", ms)),
+        TriggerFlags { rate: Some(ms), .. } => Some(every("fixed_rate", *ms)),
+        TriggerFlags { delay: Some(ms), .. } => Some(every("fixed_delay", *ms)),
         TriggerFlags { at: Some(at), .. } => Some(json!({"kind": "once", "at": at})),
         TriggerFlags { after: Some(ms), .. } => Some(json!({"kind": "once", "in_ms": ms})),
         TriggerFlags { manual: true, .. } => Some(json!({"kind": "manual"})),
@@ -208,6 +223,20 @@ mod tests {
             json!({"kind": "once", "in_ms": 90_000})
         );
         assert_eq!(of(TriggerFlags { manual: true, ..none() }), json!({"kind": "manual"}));
+        let follows = vec!["7".to_owned(), "8".to_owned()];
+        assert_eq!(
+            of(TriggerFlags { follows: follows.clone(), ..none() }),
+            json!({"kind": "after", "jobs": ["7", "8"]})
+        );
+        let text = |text: &str| Some(text.to_owned());
+        let mut all = JobFlags { trigger: TriggerFlags { follows, ..none() }, ..flags() };
+        (all.chain.after_on, all.chain.after_need) = (text("end"), text("any"));
+        all.chain.after_within = text("day");
+        let document = json(new_job(all, &mut console("")));
+        let expected =
+            json!({"kind": "after", "jobs": ["7", "8"], "on": "end", "need": "any", "within": "day"});
+        assert_eq!(document["trigger"], expected);
+        assert!(serde_json::from_value::<forest_proto::record::Trigger>(expected).is_ok());
     }
 
     #[test]
@@ -252,14 +281,12 @@ mod tests {
     #[test]
     fn a_new_job_must_say_what_it_is() {
         let failure = new_job(JobFlags::default(), &mut console("")).expect_err("says nothing");
-        let expected = "a new job needs --name, --group, --target, --cron, --every, --rate, --delay, --at, --in or --manual (or a document with -f)";
+        let expected = "a new job needs --name, --group, --target, --cron, --every, --rate, --delay, --at, --in, --after or --manual (or a document with -f)";
         assert_eq!((failure.exit, failure.to_string().as_str()), (Exit::Usage, expected));
         let failure = new_job(flags(), &mut console("")).expect_err("has no schedule");
-        assert!(
-            failure
-                .to_string()
-                .starts_with("a new job needs --cron, --every, --rate, --delay, --at, --in or --manual")
-        );
+        assert!(failure.to_string().starts_with(
+            "a new job needs --cron, --every, --rate, --delay, --at, --in, --after or --manual"
+        ));
     }
 
     #[test]
@@ -279,6 +306,30 @@ mod tests {
         let change = change(flags, &mut console(r#"{"start_deadline_ms":null}"#)).expect("changes");
         let (patch, version) = change.for_job("7").expect("accepted");
         assert_eq!((patch.as_str(), version), (r#"{"remark":"x","start_deadline_ms":null}"#, None));
+    }
+
+    #[test]
+    fn delays_of_one_kind_take_the_place_of_the_other() {
+        let patch = |flags: JobFlags| {
+            let (patch, _) =
+                change(flags, &mut console("")).expect("changes").for_job("7").expect("accepted");
+            serde_json::from_str::<Value>(&patch).expect("JSON")
+        };
+        let backoff = forest_proto::record::RetryBackoff {
+            first_ms: 1_000,
+            max_ms: 60_000,
+            factor_percent: 150,
+            jitter_percent: 20,
+        };
+        let grows = json!({ "first_ms": 1000, "max_ms": 60000, "factor_percent": 150, "jitter_percent": 20 });
+        let growing = JobFlags { retry_backoff: Some(backoff.clone()), ..JobFlags::default() };
+        assert_eq!(patch(growing), json!({ "retry_backoff": grows, "retry_delays_ms": null }));
+        let listed = JobFlags { retry_delays: Some(vec![5]), ..JobFlags::default() };
+        assert_eq!(patch(listed), json!({ "retry_backoff": null, "retry_delays_ms": [5] }));
+
+        let new = JobFlags { retry_backoff: Some(backoff), every: Some("90s".to_owned()), ..flags() };
+        let document = json(new_job(new, &mut console("")));
+        assert_eq!((&document["retry_backoff"], document.get("retry_delays_ms")), (&grows, None));
     }
 
     #[test]

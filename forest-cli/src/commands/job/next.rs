@@ -18,8 +18,12 @@ const AFTER_SAVING: u32 = 3;
 pub(super) async fn run(context: &mut Context<'_>, args: NextFires) -> Result<(), Failure> {
     let request = match &args.job {
         Some(job) => {
-            let id = find(&mut context.api, job).await?.id;
-            NextFiresRequest { id, count: args.count, ..NextFiresRequest::default() }
+            let found = find(&mut context.api, job).await?;
+            if let Some(after) = found.after() {
+                let line = format!("the job has no times of its own: it runs after the {after}");
+                context.console.note(&line);
+            }
+            NextFiresRequest { id: found.id, count: args.count, ..NextFiresRequest::default() }
         }
         None => NextFiresRequest {
             cron: args.cron.unwrap_or_default(),
@@ -93,6 +97,9 @@ pub(super) async fn show_saved(context: &mut Context<'_>, job: &JobView) -> Resu
 fn summary(view: &View, job: &JobView, fires: &[Fire]) -> String {
     if !job.is_enabled() {
         return "disabled".to_owned();
+    }
+    if let Some(after) = job.after() {
+        return format!("after the {after}");
     }
     if fires.is_empty() {
         return view.second(job.next_fire_at);

@@ -3,9 +3,10 @@
 //! The document is read field by field and not as a record, so that a job with choices that this version
 //! does not know yet can still be shown.
 
-use forest_proto::admin::v1::Job;
+use forest_proto::admin::v1::{Job, JobLink};
 use serde_json::{Map, Value, json};
 
+use super::chain;
 use crate::error::Failure;
 use crate::output::{Field, View, field, instant_json, or_dash, printable_line, span};
 
@@ -30,6 +31,8 @@ pub(in crate::commands) struct JobView {
     pub(super) notes: Vec<String>,
     pub(super) document: Map<String, Value>,
     revision: i64,
+    /// The jobs that it follows, and those that follow it.
+    links: (Vec<JobLink>, Vec<JobLink>),
 }
 
 impl JobView {
@@ -40,8 +43,8 @@ impl JobView {
             Failure::refused(format!("the server sent a job that cannot be read ({error}): {document}"))
         })?;
         let id = document.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Job { revision, next_fire_at, notes, .. } = job;
-        Ok(Self { id, next_fire_at, notes, document, revision })
+        let Job { revision, next_fire_at, notes, after, followers, .. } = job;
+        Ok(Self { id, next_fire_at, notes, document, revision, links: (after, followers) })
     }
 
     pub(super) fn name(&self) -> String {
@@ -58,6 +61,11 @@ impl JobView {
 
     pub(super) fn is_enabled(&self) -> bool {
         self.document.get("status").is_some_and(|status| *status == 1 || *status == "1")
+    }
+
+    /// What it runs after, in words; `None`: it does not follow others.
+    pub(super) fn after(&self) -> Option<String> {
+        chain::after(&self.document, &self.links.0)
     }
 
     fn text(&self, name: &str) -> String {
@@ -92,12 +100,19 @@ impl JobView {
 
     pub(super) fn fields(&self, view: &View) -> Vec<Field> {
         let named = |(name, label): &(&str, &str)| field(label, self.text(name));
+        let after = self.after();
         let apart = |name: &str| {
-            name == "status" || LEADING.iter().chain(&TRAILING).any(|(leading, _)| *leading == name)
+            name == "status"
+                || (name == "trigger" && after.is_some())
+                || LEADING.iter().chain(&TRAILING).any(|(leading, _)| *leading == name)
         };
         let mut fields: Vec<Field> = LEADING.iter().map(named).collect();
         fields.push(field("enabled", if self.is_enabled() { "yes" } else { "no" }));
         fields.push(field("next fire", self.next_fire(view)));
+        fields.extend(after.iter().map(|after| field("after", after.as_str())));
+        if !self.links.1.is_empty() {
+            fields.push(field("followed by", chain::named(&self.links.1)));
+        }
         let rest = self.document.iter().filter(|(name, _)| !apart(name));
         fields.extend(rest.map(|(name, value)| readable(view, name, value)));
         fields.extend(TRAILING.iter().map(named));
@@ -112,6 +127,8 @@ impl JobView {
             "revision": self.revision,
             "next_fire_at": instant_json(self.next_fire_at),
             "notes": self.notes,
+            "after": chain::to_json(&self.links.0),
+            "followers": chain::to_json(&self.links.1),
         })
     }
 }

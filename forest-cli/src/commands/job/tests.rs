@@ -258,3 +258,30 @@ async fn waiting_does_not_last_for_ever() {
     assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::Refused, "r7\n"));
     assert_eq!(ran.stderr, "forest-cli: run r7 is still queued after 150ms; it goes on, see `run get`\n");
 }
+
+#[tokio::test]
+async fn a_job_that_follows_others_shows_the_chain() {
+    let fake = Fake::start().await;
+    fake.add_job("7", "账单");
+    let line = ["job", "add", "--name", "report", "--group", "trade", "--target", "report"];
+    let after = ["--after", "账单", "--after-on", "end", "--after-within", "day"];
+    let added = fake.cli(&[&line[..], &after].concat()).await;
+    assert_eq!(added.exit, Exit::Ok, "{}", added.stderr);
+    assert!(added.stdout.contains("next fires  after the end of bill (7), of one day\n"), "{}", added.stdout);
+    let stored = fake.document("1");
+    assert_eq!(stored["trigger"], json!({"kind": "after", "jobs": ["7"], "on": "end", "within": "day"}));
+    assert_eq!(stored["cron"], "");
+
+    fake.state().jobs[0].insert("followers".into(), json!(["1", "gone"]));
+    let shown = fake.cli(&["job", "get", "7"]).await.stdout;
+    assert!(shown.contains("followed by  bill (1), gone (does not exist)\n"), "{shown}");
+    let json = fake.cli(&["job", "get", "1", "-o", "json"]).await.json();
+    assert_eq!((&json["after"][0]["id"], &json["followers"]), (&json!("7"), &json!([])));
+
+    let next = fake.cli(&["job", "next", "1"]).await;
+    let expected =
+        "forest-cli: the job has no times of its own: it runs after the end of bill (7), of one day\n";
+    assert_eq!(next.stderr, expected);
+    let wrong = fake.cli(&[&line[..], &["--after", "nothing"]].concat()).await;
+    assert_eq!(wrong.exit, Exit::NotFound);
+}

@@ -20,6 +20,7 @@ use forest_proto::{CalendarName, GroupName, JobId, Segment, SegmentCount};
 pub(crate) use self::planned::{PlannedJob, cron_text, normalised_cron};
 pub(crate) use self::segment::{Decided, SegmentJobs};
 use super::calendars::Calendars;
+use super::dependencies::Followers;
 use super::timing::Timing;
 use crate::schedule::{Schedule, ScheduleCache};
 
@@ -37,6 +38,7 @@ pub(crate) struct Jobs {
     chains: BTreeSet<JobId>,
     default_zone: String,
     calendars: Calendars,
+    followers: Followers,
 }
 
 /// A job whose calendars changed.
@@ -51,9 +53,16 @@ pub(crate) struct Replanned {
 impl Jobs {
     pub(crate) fn new(count: SegmentCount, default_zone: String) -> Self {
         let segments = count.all().map(|_| SegmentJobs::default()).collect();
-        let (schedules, groups, calendars) =
-            (ScheduleCache::default(), BTreeMap::new(), Calendars::default());
-        Self { count, segments, schedules, groups, chains: BTreeSet::new(), default_zone, calendars }
+        Self {
+            count,
+            segments,
+            schedules: ScheduleCache::default(),
+            groups: BTreeMap::new(),
+            chains: BTreeSet::new(),
+            default_zone,
+            calendars: Calendars::default(),
+            followers: Followers::default(),
+        }
     }
 
     pub(crate) fn count(&self) -> SegmentCount {
@@ -150,6 +159,7 @@ impl Jobs {
             enabled: job.is_enabled(),
             problem: problem.as_deref().map(Into::into),
             on_calendars: !job.calendars.is_empty(),
+            follows: matches!(job.trigger, Trigger::After(_)),
             overlap: job.overlap,
             misfire: job.misfire,
             misfire_threshold_ms: job.misfire_threshold_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
@@ -167,6 +177,7 @@ impl Jobs {
             self.forget(&before);
         }
         self.calendars.join(&job);
+        self.followers.join(&job);
         problem.map_or(Ok(true), Err)
     }
 
@@ -204,11 +215,16 @@ impl Jobs {
     /// Takes a job out of the indexes.
     fn forget(&mut self, job: &PlannedJob) {
         self.leave_group(&job.group);
-        if job.on_calendars
+        if (job.on_calendars || job.follows)
             && let Some(job) = job.job()
         {
             self.calendars.leave(&job);
+            self.followers.leave(&job);
         }
+    }
+
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     pub(crate) fn calendars(&self) -> &Calendars {

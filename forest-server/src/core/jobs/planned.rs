@@ -24,6 +24,8 @@ pub(crate) struct PlannedJob {
     pub(super) problem: Option<Box<str>>,
     /// Whether the document names calendars.
     pub(super) on_calendars: bool,
+    /// Whether it follows other jobs.
+    pub(super) follows: bool,
     pub(crate) overlap: Overlap,
     pub(crate) misfire: Misfire,
     pub(crate) misfire_threshold_ms: Option<u32>,
@@ -59,7 +61,7 @@ pub(crate) fn cron_text(job: &Job) -> Result<Option<Cow<'_, str>>, ScheduleError
     match job.trigger {
         Trigger::Cron => normalised_cron(job).map(Some),
         Trigger::FixedRate { every_ms } => Ok(Some(format!("@every {every_ms}ms").into())),
-        Trigger::Once { .. } | Trigger::FixedDelay { .. } | Trigger::Manual => Ok(None),
+        Trigger::Once { .. } | Trigger::FixedDelay { .. } | Trigger::Manual | Trigger::After(_) => Ok(None),
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
 
 use forest_proto::JobId;
-use forest_proto::record::{Cursor, Sweep};
+use forest_proto::record::{Cursor, Skips, Sweep};
 use forest_proto::time::Instant;
 
 use super::NEVER;
 use super::planned::PlannedJob;
+use crate::core::skips;
 use crate::core::timing::Timing;
 
 /// How far a segment is decided, and by which write of the cursor that is known.
@@ -19,12 +20,13 @@ pub(crate) struct Decided {
     pub(crate) job: String,
     pub(crate) revision: i64,
     pub(crate) sweep: Option<Sweep>,
+    pub(crate) skips: BTreeMap<JobId, Skips>,
 }
 
 impl Decided {
     pub(super) fn by(cursor: &Cursor, revision: i64) -> Self {
         let (fire_ms, job) = (cursor.fire_at.as_ms(), cursor.job.clone());
-        Self { fire_ms, job, revision, sweep: cursor.sweep.clone() }
+        Self { fire_ms, job, revision, sweep: cursor.sweep.clone(), skips: cursor.skips.clone() }
     }
 
     /// The instant up to which the fires of a job are decided. Fires at the cursor's own instant are behind it
@@ -41,8 +43,8 @@ impl Decided {
 
     /// The same position, as a document.
     pub(crate) fn cursor(&self, term: i64) -> Cursor {
-        let fire_at = Instant::from_ms(self.fire_ms);
-        Cursor { fire_at, job: self.job.clone(), term, sweep: self.sweep.clone() }
+        let (sweep, skips) = (self.sweep.clone(), self.skips.clone());
+        Cursor { sweep, skips, ..Cursor::at(Instant::from_ms(self.fire_ms), self.job.clone(), term) }
     }
 }
 
@@ -57,6 +59,8 @@ pub(crate) struct SegmentJobs {
     changes: i64,
     /// As of this revision something is missing here that etcd has: nothing is decided before a listing.
     doubted_at: Option<i64>,
+    /// Jobs whose skipped fires were counted, and nothing more comes to that.
+    left_over: BTreeSet<JobId>,
     pub(super) enabled: usize,
 }
 
@@ -119,6 +123,30 @@ impl SegmentJobs {
         self.plan.first().map(|(at, _)| *at)
     }
 
+    /// Jobs whose counter of skipped fires is to be closed.
+    pub(crate) fn left_over(&self) -> impl Iterator<Item = &JobId> {
+        self.left_over.iter()
+    }
+
+    pub(crate) fn has_left_over(&self) -> bool {
+        !self.left_over.is_empty()
+    }
+
+    fn look_at_counter(&mut self, id: &JobId) {
+        let skips = self.decided.as_ref().and_then(|decided| decided.skips.get(id));
+        if skips.is_some_and(|skips| skips::is_left_over(skips, self.jobs.get(id))) {
+            self.left_over.insert(id.clone());
+        } else {
+            self.left_over.remove(id);
+        }
+    }
+
+    fn look_at_counters(&mut self) {
+        let counted = self.decided.iter().flat_map(|decided| &decided.skips);
+        let is_left_over = |(id, skips): &(&JobId, &Skips)| skips::is_left_over(skips, self.jobs.get(*id));
+        self.left_over = counted.filter(is_left_over).map(|(id, _)| id.clone()).collect();
+    }
+
     pub(super) fn insert(&mut self, id: JobId, mut job: PlannedJob) -> Option<PlannedJob> {
         let before = self.take(&id);
         self.enabled += usize::from(job.enabled);
@@ -126,7 +154,8 @@ impl SegmentJobs {
             job.next_ms = first_fire(&job, &id, decided);
             self.plan_fire(&job, &id);
         }
-        self.jobs.insert(id, job);
+        self.jobs.insert(id.clone(), job);
+        self.look_at_counter(&id);
         before
     }
 
@@ -154,7 +183,9 @@ impl SegmentJobs {
 
     pub(super) fn remove(&mut self, id: &JobId, revision: i64) -> Option<PlannedJob> {
         self.jobs.get(id).filter(|job| job.revision < revision)?;
-        self.take(id)
+        let job = self.take(id);
+        self.look_at_counter(id);
+        job
     }
 
     /// Moves the cursor, and with it every fire that it passes. Cursors of the past are ignored.
@@ -167,6 +198,7 @@ impl SegmentJobs {
                 self.plan_all();
             }
         }
+        self.look_at_counters();
     }
 
     pub(super) fn plan_all(&mut self) {
@@ -185,6 +217,7 @@ impl SegmentJobs {
     pub(super) fn forget_decided(&mut self, revision: i64) {
         if self.decided.as_ref().is_some_and(|decided| decided.revision < revision) {
             self.decided = None;
+            self.left_over.clear();
             self.plan.clear();
             self.jobs.values_mut().for_each(|job| job.next_ms = NEVER);
         }

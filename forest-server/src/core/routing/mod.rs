@@ -204,6 +204,15 @@ impl Router {
             .min()
     }
 
+    /// Counts on a place again that was let go.
+    pub(crate) fn keep(&mut self, promise: &Promise) {
+        *self.promised.entry(promise.seat.clone()).or_default() += 1;
+        if let Some(job) = &promise.job {
+            *self.promised_jobs.entry(job.clone()).or_default() += 1;
+            *self.promised_groups.entry(promise.seat.0.clone()).or_default() += 1;
+        }
+    }
+
     /// A promise was kept (the view has it now) or broken (the transaction did not commit).
     pub(crate) fn release(&mut self, promise: &Promise) {
         give_back(&mut self.promised, &promise.seat);

@@ -1,4 +1,5 @@
-//! How a run begins: from a delayed attempt, from the plan of a fixed delay, and at which client.
+//! How a run begins: from a delayed attempt, from the plan of a fixed delay, after a run of another job, and at which
+//! client.
 //!
 //! Whether it may begin beside others of its job is asked of [`overlap`].
 
@@ -9,7 +10,7 @@ use forest_proto::{JobId, RunId, Segment};
 
 use super::{Planned, Situation, Step, document};
 use crate::core::clients::Seat;
-use crate::core::compose::Occasion;
+use crate::core::compose::{Occasion, ghost};
 use crate::core::jobs::PlannedJob;
 use crate::core::overlap::{self, Admission, Undecided};
 use crate::core::routing::Router;
@@ -47,7 +48,7 @@ impl Situation<'_> {
             Some((_, job)) => self.create(router, txn, &job, occasion),
             None => {
                 let why = "the job was deleted or disabled before this attempt was due";
-                self.refuse(txn, &ghost(&delay), occasion, Outcome::Cancelled, why)
+                self.refuse(txn, &ghost(&delay.job, &delay.group), occasion, Outcome::Cancelled, why)
             }
         }
     }
@@ -71,10 +72,10 @@ impl Situation<'_> {
         match overlap::admit(planned, &self.view.runs, &job.id, Some(&occasion.run), Undecided::default()) {
             Admission::Start => self.create(router, txn, job, occasion),
             Admission::Wait => {
-                let snapshot = Snapshot { waits: true, ..self.composer.snapshot(job, occasion) };
+                let snapshot = Snapshot { waits: true, ..self.snapshot(job, occasion) };
                 txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)).into()
             }
-            Admission::Skip(why) => self.refuse(txn, job, occasion, Outcome::OverlapSkipped, why),
+            Admission::Skip(why) => self.refuse(txn, job, occasion, Outcome::OverlapSkipped, why.as_words()),
         }
     }
 
@@ -115,19 +116,25 @@ impl Situation<'_> {
             planned_for: job.effective_after,
             checkpoint: None,
             client: None,
+            cause: None,
         };
         txn.put(key, encode(&delay)).into()
     }
 
     /// Creates a run at a client, or parked.
     pub(super) fn create(&self, router: &mut Router, txn: Txn, job: &Job, occasion: Occasion) -> Step {
-        let snapshot = self.composer.snapshot(job, occasion);
+        let snapshot = self.snapshot(job, occasion);
         let promised = router.pick_new(self.view, &snapshot);
         let txn = match &promised {
             Some(promise) => self.give(txn, snapshot, &promise.seat),
             None => txn.put(self.view.keys.pending(&job.group, &snapshot.id), encode(&snapshot)),
         };
         Step::Commit(Planned { txn, promised })
+    }
+
+    fn snapshot(&self, job: &Job, occasion: Occasion) -> Snapshot {
+        let followed = self.view.jobs.followers().has(&job.id);
+        Snapshot { followed, ..self.composer.snapshot(job, occasion) }
     }
 
     pub(super) fn give(&self, txn: Txn, mut snapshot: Snapshot, seat: &Seat) -> Txn {
@@ -165,12 +172,6 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         params: delay.params.clone(),
         checkpoint: delay.checkpoint.clone(),
         pinned: delay.client.clone(),
+        cause: delay.cause.clone(),
     }
-}
-
-/// A stand-in for a job that is gone, to record what became of its last attempt.
-pub(super) fn ghost(delay: &Delay) -> Job {
-    let target =
-        forest_proto::TargetName::new("deleted").unwrap_or_else(|_| unreachable!("a constant name is valid"));
-    Job::new(delay.job.clone(), "", delay.group.clone(), target)
 }

@@ -1,4 +1,4 @@
-//! What follows the end of a run, or of its client: the settled record, and the next attempt.
+//! What follows the end of a run, or of its client: the settled record, and the next attempt or the jobs that follow.
 
 use forest_etcd::Txn;
 use forest_proto::record::{Execution, Outcome, encode};
@@ -32,7 +32,8 @@ impl Situation<'_> {
         self.settle(txn, key, execution, client, None).into()
     }
 
-    /// Puts the settled record and, if one may follow and nobody asked for an end, the next attempt.
+    /// Puts the settled record and, if one may follow and nobody asked for an end, the next attempt. Otherwise this is
+    /// the end of the run, which other jobs may follow.
     pub(super) fn settle(
         &self,
         txn: Txn,
@@ -82,8 +83,10 @@ impl Situation<'_> {
                 let segment = self.view.jobs.segment_of(&delay.job);
                 txn.put(self.view.keys.delay(segment, due, &delay.run), encode(&delay))
             }
-            (None, Some(cancel)) if cancelled => txn.delete(cancel),
-            (None, _) => txn,
+            (None, cancel) => {
+                let txn = cancel.filter(|_| cancelled).into_iter().fold(txn, Txn::delete);
+                self.follow(txn, &execution.snapshot, execution.outcome)
+            }
         }
     }
 }

@@ -8,10 +8,13 @@
 //! of any number of copies of one transaction, one commits.
 //!
 //! A run's life in files: [`begin`] creates it, [`unstarted`] brings it to a client, [`ended`] settles it and has it
-//! tried again, [`stop`] ends it early; [`requests`] is what people ask for.
+//! tried again, [`stop`] ends it early, [`follow`] has other jobs follow it; [`requests`] is what people ask for, and
+//! [`backfill`] what they ask for many fires of the past at once.
 
+pub(crate) mod backfill;
 mod begin;
 mod ended;
+mod follow;
 mod requests;
 mod stop;
 mod unstarted;
@@ -34,7 +37,7 @@ use super::view::View;
 #[derive(Debug)]
 pub(crate) enum Step {
     Nothing,
-    /// Look again in a moment: the segment's cursor is still to be written.
+    /// Look again in a moment: the segment's cursor is still to be written, or it is in doubt what the view has of it.
     Wait,
     /// Read this key and look again: its document is needed.
     Read(String),
@@ -69,9 +72,11 @@ impl Situation<'_> {
     /// The next step of a run.
     pub(crate) fn of_run(&self, router: &mut Router, id: &RunId) -> Step {
         let Some(run) = self.view.runs.get(id) else { return Step::Nothing };
-        if let Some(step) = self.of_replaced(id, run) {
-            return step;
-        }
+        let step = self.of_replaced(id, run).unwrap_or_else(|| self.of_place(router, id, run));
+        self.unless_doubted(step)
+    }
+
+    fn of_place(&self, router: &mut Router, id: &RunId, run: &Run) -> Step {
         match &run.place {
             Place::Delayed { segment, due_ms } => self.of_delayed(router, id, run, *segment, *due_ms),
             Place::Pending { deadline_ms, .. } => self.of_pending(router, id, run, *deadline_ms),
@@ -84,6 +89,16 @@ impl Situation<'_> {
         }
     }
 
+    /// Of what compares the generation of a segment the view must be sure: it waits for the listing.
+    fn unless_doubted(&self, step: Step) -> Step {
+        let Step::Commit(planned) = &step else { return step };
+        let compares = |key: &str| planned.txn.guards.iter().any(|guard| guard.key() == key);
+        let doubted =
+            self.view.jobs.segments().filter(|segment| self.view.jobs.segment(*segment).is_doubted());
+        let waits = doubted.map(|segment| self.view.keys.jobgen(segment)).any(|key| compares(&key));
+        if waits { Step::Wait } else { step }
+    }
+
     fn job(&self, id: &RunId) -> Option<(JobId, &PlannedJob)> {
         let id = JobId::new(id.job()).ok()?;
         let job = self.view.jobs.get(&id)?;
@@ -94,10 +109,11 @@ impl Situation<'_> {
         deadline_ms.is_some_and(|deadline| deadline < self.composer.now_ms)
     }
 
-    /// Puts the final record of a run that never started.
+    /// Puts the final record of a run that never started, and what follows it.
     fn end(&self, txn: Txn, mut snapshot: Snapshot, outcome: Outcome, why: &str) -> Txn {
         snapshot.ip.clear();
         let key = self.view.keys.execution(&snapshot.group, None, &snapshot.id);
+        let txn = self.follow(txn, &snapshot, Some(outcome));
         txn.put(key, encode(&self.composer.never_started(snapshot, outcome, why)))
     }
 }

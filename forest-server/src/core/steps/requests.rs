@@ -16,7 +16,7 @@ impl Situation<'_> {
         let txn = self.composer.term.txn().modified(key.clone(), entry.revision).delete(key);
         match entry.value.kind {
             RequestKind::Run => self.of_run_request(router, txn, &entry.value),
-            RequestKind::Cancel => self.of_cancel_request(txn, &entry.value),
+            RequestKind::Cancel => self.unless_doubted(self.of_cancel_request(txn, &entry.value)),
         }
     }
 
@@ -36,6 +36,7 @@ impl Situation<'_> {
             params: request.params.clone(),
             checkpoint: None,
             pinned: request.client.clone(),
+            cause: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

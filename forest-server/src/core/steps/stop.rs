@@ -5,9 +5,10 @@ use forest_proto::RunId;
 use forest_proto::record::{Delay, Outcome, Overlap, Request, Snapshot};
 use forest_proto::time::Instant;
 
-use super::begin::{ghost, occasion_of};
+use super::begin::occasion_of;
 use super::{Situation, Step, document};
 use crate::core::clients::Seat;
+use crate::core::compose::ghost;
 use crate::core::runs::{Place, Run};
 
 impl Situation<'_> {
@@ -70,7 +71,10 @@ impl Situation<'_> {
                 let Some(delay) = document::<Delay>(run) else { return Step::Nothing };
                 let key = keys.delay(*segment, Instant::from_ms(*due_ms), id);
                 let txn = txn.modified(key.clone(), run.revision).delete(key);
-                let job = self.job(id).and_then(|(_, job)| job.job()).unwrap_or_else(|| ghost(&delay));
+                let job = self
+                    .job(id)
+                    .and_then(|(_, job)| job.job())
+                    .unwrap_or_else(|| ghost(&delay.job, &delay.group));
                 return self.refuse(txn, &job, occasion_of(&delay), Outcome::Cancelled, why);
             }
             Place::Pending { .. } => keys.pending(&run.group, id),

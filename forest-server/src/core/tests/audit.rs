@@ -11,6 +11,8 @@ use forest_proto::record::{
 };
 use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
 
+use super::backfills::Ledger;
+use super::following::Following;
 use super::tally::{Decision, Tally};
 use crate::core::clients::Seat;
 
@@ -34,12 +36,16 @@ pub(super) enum Promise {
     NoOldVersion,
     /// It may stay where it is, when a request is consumed.
     CursorAdvances,
+    /// Each fire of a backfill gets one run, in order.
+    Backfilled,
     /// A run is cancelled for another one only where that waits for it, and the job wants it so.
     ReplacedByOne,
     /// Nothing is created in the name of an earlier term.
     OneTerm,
     /// Runs are taken only from clients that are gone or would not start them.
     LeftAlone,
+    /// The end of a run leads to one run of each job that follows, if that was due, and to none otherwise.
+    Followed,
     /// No request is beyond etcd's limits.
     EtcdTakesIt,
 }
@@ -57,6 +63,7 @@ type Docs = BTreeMap<String, Doc>;
 pub(super) struct Audit {
     keys: Keyspace,
     pub(super) tally: Tally,
+    pub(super) backfills: Ledger,
     term: i64,
     clients: BTreeMap<Seat, ClientRecord>,
     runs: BTreeMap<String, BTreeMap<RunId, Docs>>,
@@ -66,6 +73,7 @@ pub(super) struct Audit {
     /// Every end that was recorded, also when it is collected by now.
     pub(super) ended: BTreeMap<RunId, Execution>,
     pub(super) broken: Vec<(Promise, String)>,
+    following: Following,
 }
 
 fn is_settled(doc: &Doc) -> bool {
@@ -88,6 +96,7 @@ impl Audit {
         Self {
             keys,
             tally: Tally::new(segments),
+            backfills: Ledger::default(),
             term: 0,
             clients: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -95,7 +104,12 @@ impl Audit {
             begun: BTreeMap::new(),
             ended: BTreeMap::new(),
             broken: Vec::new(),
+            following: Following::default(),
         }
+    }
+
+    pub(super) fn all_created(&self) -> impl Iterator<Item = &RunId> {
+        self.created.iter()
     }
 
     /// How many runs there ever were, records of skipped fires included.
@@ -110,7 +124,7 @@ impl Audit {
     /// One revision.
     pub(super) fn observe(&mut self, now_ms: i64, changes: &[Change]) {
         let mut touched: BTreeMap<RunId, Docs> = BTreeMap::new();
-        let mut moves = Vec::new();
+        let (mut moves, mut backfills) = (Vec::new(), BTreeMap::new());
         for change in changes {
             let (text, kv) = match change {
                 Change::Put(kv) => (&kv.key, Some(kv)),
@@ -125,6 +139,9 @@ impl Audit {
                 Some(Key::Cursor(segment)) => {
                     moves.extend(value.map(|value| (segment, decode::<Cursor>(value).unwrap())));
                 }
+                Some(Key::Backfill { job, .. }) => {
+                    backfills.insert(job, value.map(<[u8]>::to_vec));
+                }
                 Some(Key::Client { group, client }) => {
                     match value.and_then(ClientRecord::read) {
                         Some(record) => self.clients.insert((group, client), record),
@@ -135,16 +152,22 @@ impl Audit {
                 None => {}
             }
         }
-        let mut decisions = Vec::new();
+        let (mut decisions, mut backfilled) = (Vec::new(), Vec::new());
+        self.check_followed(&touched);
         for (run, before) in &touched {
             let after = self.docs(run);
             if after.len() > 1 {
                 self.breaks(Promise::OnePlace, format!("{run}: {:?}", after.keys()));
             }
             match (before.values().next(), after.values().next()) {
-                (None, Some(doc)) => decisions.extend(self.begins(run, doc, &touched, now_ms)),
+                (None, Some(doc)) => {
+                    if run.backfill_mark().is_some() && run.attempt() == 1 {
+                        backfilled.push(run.clone());
+                    }
+                    decisions.extend(self.begins(run, doc, &touched, now_ms));
+                }
                 // What was only planned may be planned anew.
-                (Some(Doc::Delay), None) if run.attempt() == 1 => {
+                (Some(Doc::Delay), None) if run.attempt() == 1 && !run.is_following() => {
                     self.created.remove(run);
                 }
                 (Some(before), None) if !is_settled(before) => {
@@ -154,6 +177,7 @@ impl Audit {
                 _ => {}
             }
         }
+        self.broken.extend(self.backfills.observe(backfills, backfilled, &self.tally));
         self.check_moves(now_ms, &moves, &decisions);
     }
 
@@ -204,6 +228,7 @@ impl Audit {
             self.breaks(Promise::CreatedOnce, run.as_str());
         }
         let (snapshot, skipped) = match doc {
+            Doc::Delay if run.is_following() && run.attempt() == 1 => return None,
             Doc::Delay if run.attempt() == 1 => {
                 self.is_planned(run, now_ms);
                 return None;
@@ -235,6 +260,10 @@ impl Audit {
                 (&execution.snapshot, execution.outcome)
             }
         };
+        if run.backfill_mark().is_some() && matches!(doc, Doc::Execution(..)) {
+            let what = format!("{run} began with its end");
+            self.broken.push((Promise::Backfilled, what));
+        }
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
         (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: JobId::new(run.job()).unwrap(),
@@ -356,6 +385,41 @@ impl Audit {
         self.clients.get(seat).is_some_and(|client| {
             !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
         })
+    }
+
+    /// Ends that a leader settled in this revision, and the runs that begin in it because of them.
+    fn check_followed(&mut self, touched: &BTreeMap<RunId, Docs>) {
+        let mut begun: BTreeSet<RunId> = touched
+            .iter()
+            .filter(|(run, before)| run.is_following() && run.attempt() == 1 && before.is_empty())
+            .map(|(run, _)| run.clone())
+            .collect();
+        for (run, before) in touched {
+            let Some(Doc::Execution(ended, _)) = self.docs(run).into_values().next() else { continue };
+            let Some(outcome) = ended.outcome.filter(|_| ended.decided) else { continue };
+            let goes_on = touched.contains_key(&run.with_attempt(run.attempt() + 1));
+            if goes_on || before.values().any(is_settled) {
+                continue;
+            }
+            let ran = before
+                .values()
+                .any(|doc| matches!(doc, Doc::Execution(was, _) if was.status == Status::Running));
+            if ran && outcome != Outcome::Lost {
+                // Its client settled it.
+                if ended.snapshot.followed {
+                    self.breaks(Promise::Followed, format!("{run} was settled by its client"));
+                }
+                continue;
+            }
+            for due in self.following.ended(&self.tally, run, outcome) {
+                if !begun.remove(&due) {
+                    self.breaks(Promise::Followed, format!("{due} does not follow {run}"));
+                }
+            }
+        }
+        for run in begun {
+            self.breaks(Promise::Followed, format!("{run} follows nothing"));
+        }
     }
 
     fn check_moves(&mut self, now_ms: i64, moves: &[(Segment, Cursor)], decisions: &[Decision]) {

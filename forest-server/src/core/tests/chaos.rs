@@ -53,7 +53,7 @@ impl Story {
 
     fn create_job(&mut self) {
         let name = self.name("job");
-        let cron = ["*/5 * * * * *", "*/30 * * * * *", "0 * * * * *", "@every 45s"][self.rng.usize(..4)];
+        let cron = ["*/2 * * * * *", "*/30 * * * * *", "0 * * * * *", "@every 45s"][self.rng.usize(..4)];
         let base = if self.rng.u8(..3) > 0 { forbidding(&name, cron) } else { job(&name, cron) };
         let job = Job {
             effective_after: Some(Instant::from_ms(self.world.now_ms)),
@@ -129,10 +129,23 @@ impl Story {
     fn ask(&mut self) {
         let cancelled = self.world.given().pop().or_else(|| self.world.running().pop());
         match (self.rng.bool(), cancelled, self.any_job()) {
+            (_, _, Some(job)) if self.rng.u8(..4) == 0 => self.backfill(&job),
             (true, Some((_, run)), _) => self.world.ask_cancel(&run),
             (_, _, Some(job)) => drop(self.world.ask_run(&job)),
             _ => {}
         }
+    }
+
+    /// Unless there is one already: that ends, now and then.
+    fn backfill(&mut self, job: &str) {
+        if self.world.backfills().contains(&super::id(job)) {
+            if self.rng.u8(..4) == 0 {
+                self.world.cancel_backfill(job);
+            }
+            return;
+        }
+        let to = self.world.now_ms - self.rng.i64(0..60) * SECOND;
+        self.world.backfill(job, to - self.rng.i64(1..120) * SECOND, to);
     }
 
     fn elect(&mut self) {
@@ -165,6 +178,11 @@ impl Story {
     fn steps(&mut self) {
         for request in self.world.requests() {
             let Step::Commit(planned) = self.leader.look_at_request(&self.world, &request) else { continue };
+            self.leader.release(&planned);
+            self.send(planned.txn);
+        }
+        for job in self.world.backfills() {
+            let Step::Commit(planned) = self.leader.look_at_backfill(&self.world, &job) else { continue };
             self.leader.release(&planned);
             self.send(planned.txn);
         }
@@ -231,6 +249,7 @@ impl Story {
     fn heal(&mut self) {
         std::mem::take(&mut self.jobs).iter().for_each(|name| self.world.disable(name));
         self.elect();
+        self.world.backfills().iter().for_each(|job| self.world.cancel_backfill(job.as_str()));
         self.world.register("last", 1_000);
         for _ in 0..12 {
             self.leader.catch_up(&self.world);
@@ -265,6 +284,7 @@ fn whatever_happens_no_promise_is_broken_and_nothing_is_left_undone() {
         let broken = &world.audit.broken;
         assert!(broken.is_empty(), "seed {seed}: {:#?}", &broken[..broken.len().min(3)]);
         assert!(world.audit.tally.overdue(world.now_ms).is_empty(), "seed {seed}");
+        assert!(world.audit.tally.unrecorded().is_empty(), "seed {seed}");
         let left: Vec<_> = view.runs.iter().map(|(run, now)| (run, &now.place)).collect();
         assert!(left.is_empty(), "seed {seed}: {left:?}");
         assert!(world.requests().is_empty(), "seed {seed}");

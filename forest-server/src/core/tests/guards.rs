@@ -5,10 +5,11 @@
 //! the row is broken.
 
 use forest_etcd::{Guard, Outcome as Committed, Txn};
-use forest_proto::RunId;
-use forest_proto::record::{Job, OnLost, Outcome, Overlap, Trigger};
+use forest_proto::record::{Calendar, Job, OnLost, Outcome, Overlap, Trigger};
+use forest_proto::{CalendarName, RunId};
 
 use super::audit::Promise;
+use super::dependencies::after;
 use super::leader::Leader;
 use super::world::{World, client};
 use super::{MINUTE, SECOND, START, forbidding, group, id, job, seat};
@@ -27,13 +28,13 @@ struct Row {
     breaks: Promise,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
     Created,
     Modified,
 }
 
-fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
+pub(super) fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     let is = match guard {
         Guard::Created { .. } => Kind::Created,
         Guard::Modified { .. } => Kind::Modified,
@@ -41,9 +42,9 @@ fn matches(guard: &Guard, (part, kind): (&str, Kind)) -> bool {
     is == kind && guard.key().contains(part)
 }
 
-const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
+pub(super) const TERM: (&str, Kind) = ("/elect/leader", Kind::Created);
 const CONF: (&str, Kind) = ("/server/conf/", Kind::Modified);
-const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
+pub(super) const REQUEST: (&str, Kind) = ("/server/request/", Kind::Modified);
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -51,6 +52,8 @@ const ROWS: &[Row] = &[
     Row { name: "dispatch: the cursor", begin: due, meanwhile: applied_and_executed, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "dispatch: the generation, of a disabled job", begin: due, meanwhile: disabled, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::NoOldVersion },
     Row { name: "dispatch: the generation, of a new job", begin: due, meanwhile: another_job_is_due, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::EachFireDecided },
+    Row { name: "counters: the term", begin: left_over, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "counters: the cursor", begin: left_over, meanwhile: applied_and_collected, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "first cursor: the term", begin: first_cursor, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
     Row { name: "first cursor: its absence", begin: first_cursor, meanwhile: led_on, guard: ("/server/cursor/", Kind::Created), breaks: Promise::CursorAdvances },
     Row { name: "retry: the term", begin: retry, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
@@ -70,10 +73,21 @@ const ROWS: &[Row] = &[
     Row { name: "plan: the job", begin: unplanned, meanwhile: disabled, guard: CONF, breaks: Promise::EachFireDecided },
     Row { name: "plan: the cursor", begin: unplanned, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
     Row { name: "planned: the cursor", begin: planned_is_due, meanwhile: asked_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "backfill: the term", begin: backfilling, meanwhile: next_leader, guard: TERM, breaks: Promise::OneTerm },
+    Row { name: "backfill: its document", begin: backfilling_where_runs_may_overlap, meanwhile: applied_and_executed, guard: ("/server/backfill/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "backfill: its document, of a cancelled one", begin: backfilling, meanwhile: backfill_is_cancelled, guard: ("/server/backfill/", Kind::Modified), breaks: Promise::Backfilled },
+    Row { name: "backfill: the job", begin: backfilling, meanwhile: disabled, guard: CONF, breaks: Promise::NoOldVersion },
+    Row { name: "backfill: the cursor", begin: backfilling, meanwhile: fired_beside, guard: ("/server/cursor/", Kind::Modified), breaks: Promise::NoOverlap },
+    Row { name: "backfill: the generation", begin: backfilling_on_a_calendar, meanwhile: a_day_is_left_out, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::Backfilled },
     Row { name: "waiting: its key", begin: next_in_line, meanwhile: applied_and_executed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "replaced: the one that waits", begin: replaced, meanwhile: successor_is_cancelled, guard: ("/server/pending/", Kind::Modified), breaks: Promise::ReplacedByOne },
     Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
     Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
+    Row { name: "follow: the execution", begin: followed, meanwhile: applied_and_followed, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "follow: the job that follows", begin: followed, meanwhile: follower_is_deleted, guard: CONF, breaks: Promise::Followed },
+    Row { name: "follow: which jobs follow", begin: followed, meanwhile: another_follows, guard: ("/server/jobgen/", Kind::Modified), breaks: Promise::Followed },
+    Row { name: "follow: what has been counted", begin: followed_with_another, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
+    Row { name: "follow: that nothing has been counted", begin: followed_with_another_first, meanwhile: the_other_ended, guard: ("/server/join/", Kind::Modified), breaks: Promise::Followed },
 ];
 
 fn fire() -> RunId {
@@ -103,6 +117,20 @@ fn fired() -> (World, Leader) {
 
 fn due() -> (World, Leader, Txn) {
     let (world, mut leader) = story();
+    let txn = leader.batch(&world).unwrap().txn;
+    (world, leader, txn)
+}
+
+/// Skipped fires were counted, and their job is gone.
+fn left_over() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&forbidding("a", "* * * * * *"));
+    leader.catch_up(&world);
+    world.pass(5 * SECOND);
+    leader.dispatch(&mut world);
+    world.delete_job("a");
+    leader.catch_up(&world);
     let txn = leader.batch(&world).unwrap().txn;
     (world, leader, txn)
 }
@@ -217,6 +245,11 @@ fn applied_and_executed(world: &mut World, _: &mut Leader, txn: &Txn) {
     world.collect();
 }
 
+fn applied_and_collected(world: &mut World, _: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    world.collect();
+}
+
 fn applied_and_claimed(world: &mut World, _: &mut Leader, txn: &Txn) {
     world.commit(txn);
     world.claim_run(&fire());
@@ -297,14 +330,16 @@ fn without_any_one_of_its_guards_a_promise_is_broken() {
 #[test]
 fn every_transaction_of_a_leader_ends_with_its_term() {
     let mut begun = 0;
-    for begin in [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled] {
+    for begin in
+        [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling, followed]
+    {
         let (mut world, _, txn) = begin();
         assert!(txn.guards.iter().any(|guard| matches(guard, TERM)));
         Leader::elect(&mut world);
         assert!(matches!(world.commit(&txn), Committed::Refused { .. }));
         begun += 1;
     }
-    assert_eq!(begun, 9);
+    assert_eq!(begun, 10);
 }
 
 #[test]
@@ -395,4 +430,110 @@ fn successor_is_cancelled(world: &mut World, leader: &mut Leader, _: &Txn) {
 fn queues_instead(world: &mut World, _: &mut Leader, _: &Txn) {
     let stored = world.audit.tally.get(&id("a")).unwrap().clone();
     world.save(&Job { overlap: Overlap::QueueOne, ..stored });
+}
+
+/// A job with a backfill, of which no run is there yet.
+fn backfilled(job: &Job) -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save_calendar(&calendar(&[]));
+    world.save(job);
+    world.backfill("a", START - 3 * MINUTE, START);
+    leader.catch_up(&world);
+    let txn = leader.txn_of_backfill(&world, "a");
+    (world, leader, txn)
+}
+
+fn backfilling() -> (World, Leader, Txn) {
+    backfilled(&minutely())
+}
+
+fn backfilling_where_runs_may_overlap() -> (World, Leader, Txn) {
+    backfilled(&job("a", "0 * * * * *"))
+}
+
+fn backfilling_on_a_calendar() -> (World, Leader, Txn) {
+    backfilled(&Job { calendars: vec!["cn".into()], ..job("a", "0 * * * * *") })
+}
+
+fn calendar(excluded: &[&str]) -> Calendar {
+    let name = CalendarName::new("cn").unwrap();
+    let excluded = excluded.iter().map(|days| days.parse().unwrap()).collect();
+    Calendar { name, remark: String::new(), excluded, included: Vec::new(), version: 1, updated_at: None }
+}
+
+fn a_day_is_left_out(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save_calendar(&calendar(&["2027-01-15"]));
+}
+
+fn backfill_is_cancelled(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.cancel_backfill("a");
+}
+
+/// A run that has ended, of a job that another one follows.
+fn followed() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_segments(16);
+    assert!(world.segments.segment_of(&id("s")) != world.segments.segment_of(&id("a")));
+    world.register("c-1", 10);
+    world.save(&minutely());
+    world.save(&after("s", &["a"]));
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    world.execute(&fire(), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+/// Two that have ended, at the second instant, of jobs that a third one follows.
+fn followed_with_another() -> (World, Leader, Txn) {
+    both_ended(2)
+}
+
+fn followed_with_another_first() -> (World, Leader, Txn) {
+    both_ended(1)
+}
+
+fn both_ended(minutes: i64) -> (World, Leader, Txn) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 10);
+    world.save(&minutely());
+    world.save(&forbidding("b", "0 * * * * *"));
+    world.save(&after("s", &["a", "b"]));
+    for minute in 1..=minutes {
+        leader.settle(&mut world);
+        world.pass(MINUTE);
+        leader.dispatch(&mut world);
+        for job in ["a", "b"] {
+            world.execute(&World::fire(job, START + minute * MINUTE), Outcome::Succeeded);
+        }
+    }
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &World::fire("a", START + minutes * MINUTE));
+    (world, leader, txn)
+}
+
+fn the_other_ended(world: &mut World, leader: &mut Leader, _: &Txn) {
+    let other = World::fire("b", world.now_ms);
+    let txn = leader.txn_of(world, &other);
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+fn applied_and_followed(world: &mut World, leader: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    leader.settle(world);
+    let (_, run) = world.given().pop().unwrap();
+    world.execute(&run, Outcome::Succeeded);
+    world.collect();
+}
+
+/// Which does not concern the jobs that it follows.
+fn follower_is_deleted(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.delete_job("s");
+}
+
+/// Saved by a node whose clock is behind.
+fn another_follows(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.save(&after("another", &["a"]));
 }

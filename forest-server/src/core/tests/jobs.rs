@@ -44,7 +44,7 @@ fn a_job_costs_some_hundred_bytes() {
     }
     let mut jobs = Jobs::new(SegmentCount::DEFAULT, "UTC".into());
     for segment in SegmentCount::DEFAULT.all() {
-        let cursor = Cursor { fire_at: Instant::from_ms(START), job: String::new(), term: 1, sweep: None };
+        let cursor = Cursor::at(Instant::from_ms(START), "", 1);
         jobs.set_cursor(segment, &cursor, 1);
     }
     let before = resident();
@@ -65,7 +65,7 @@ fn a_job_costs_some_hundred_bytes() {
 fn the_soonest_fires_are_given_across_segments() {
     let mut jobs = Jobs::new(SegmentCount::DEFAULT, "UTC".into());
     for segment in SegmentCount::DEFAULT.all() {
-        let cursor = Cursor { fire_at: Instant::from_ms(START), job: String::new(), term: 1, sweep: None };
+        let cursor = Cursor::at(Instant::from_ms(START), "", 1);
         jobs.set_cursor(segment, &cursor, 1);
     }
     for n in 0..40 {
@@ -101,7 +101,7 @@ fn groups_are_counted_as_jobs_come_change_and_go() {
 #[test]
 fn a_job_that_cannot_be_scheduled_is_kept_without_fires() {
     let mut jobs = Jobs::new(SegmentCount::new(1).unwrap(), "UTC".into());
-    let cursor = Cursor { fire_at: Instant::from_ms(START + DAY), job: String::new(), term: 1, sweep: None };
+    let cursor = Cursor::at(Instant::from_ms(START + DAY), "", 1);
     jobs.set_cursor(SegmentCount::DEFAULT.all().next().unwrap(), &cursor, 1);
     for (revision, cron) in [(1, "nonsense"), (2, ""), (3, "0 0 0 30 2 *")] {
         let result = jobs.put(&id("a"), &encode(&job("a", cron)), revision, 1);

@@ -1,7 +1,7 @@
 //! A leader without tasks and waits: the core, and between it and etcd as little as can be.
 
 use forest_etcd::{Outcome as Committed, Txn};
-use forest_proto::{NodeId, RequestKey, RunId, Segment};
+use forest_proto::{JobId, NodeId, RequestKey, RunId, Segment};
 
 use super::world::World;
 use super::{CLIENT_TTL, LOST_GRACE};
@@ -65,7 +65,11 @@ impl Leader {
 
     /// A leader with one job segment, and its cursor at the start of the story.
     pub(super) fn of_one_segment() -> (World, Self) {
-        let mut world = World::new(1);
+        Self::of_segments(1)
+    }
+
+    pub(super) fn of_segments(segments: u16) -> (World, Self) {
+        let mut world = World::new(segments);
         let mut leader = Self::elect(&mut world);
         leader.dispatch(&mut world);
         (world, leader)
@@ -156,6 +160,13 @@ impl Leader {
         situation.of_request(&mut self.router, request)
     }
 
+    pub(super) fn look_at_backfill(&mut self, world: &World, job: &JobId) -> Step {
+        self.router.set_time(world.boot);
+        let (composer, boot) = (Self::composer(&self.term, world), world.boot);
+        let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
+        situation.of_backfill(&mut self.router, job)
+    }
+
     /// The transaction that a run needs next. Reads its document if it has to.
     pub(super) fn plan(&mut self, world: &World, run: &RunId) -> Option<Planned> {
         let mut step = self.look(world, run);
@@ -176,6 +187,13 @@ impl Leader {
         let (composer, boot) = (Self::composer(&self.term, world), world.boot);
         let situation = Situation { view: &self.view, composer, gone: &self.gone, boot };
         let Step::Commit(planned) = situation.of_job(&super::id(job)) else { panic!("nothing to plan") };
+        planned.txn
+    }
+
+    pub(super) fn txn_of_backfill(&mut self, world: &World, job: &str) -> Txn {
+        let step = self.look_at_backfill(world, &super::id(job));
+        let Step::Commit(planned) = step else { panic!("nothing to run") };
+        self.release(&planned);
         planned.txn
     }
 
@@ -206,6 +224,11 @@ impl Leader {
             let before = commits;
             for request in world.requests() {
                 if let Step::Commit(planned) = self.look_at_request(world, &request) {
+                    commits += self.commit(world, &planned);
+                }
+            }
+            for job in world.backfills() {
+                if let Step::Commit(planned) = self.look_at_backfill(world, &job) {
                     commits += self.commit(world, &planned);
                 }
             }

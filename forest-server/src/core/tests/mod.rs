@@ -2,18 +2,23 @@
 //! write comes back to its view as changes.
 //!
 //! * [`fake`]: etcd, with its limits. [`audit`]: the promises that every single revision must keep; it works out
-//!   for itself which fires are due. [`world`]: etcd, a clock, and those who write beside the leader.
+//!   for itself which fires are due, and with [`backfills`] those of the past that are asked for. [`world`]: etcd, a clock, and those who write beside the leader.
 //!   [`leader`]: the shell around the core, without tasks and waits.
-//! * [`fires`] and [`chaos`] are random, the rest are single stories. [`guards`] takes the guards of the
+//! * [`fires`], [`chaos`] and [`cancel`] are random, the rest are single stories. [`guards`] takes the guards of the
 //!   transactions away one by one and shows what each of them is for.
 #![allow(clippy::unwrap_used)]
 
 mod audit;
+mod backfill;
+mod backfills;
 mod calendars;
+mod cancel;
 mod chaos;
+mod dependencies;
 mod edits;
 mod fake;
 mod fires;
+mod following;
 mod guards;
 mod jobs;
 mod leader;
@@ -26,6 +31,7 @@ mod parked;
 mod queues;
 mod roll;
 mod routing;
+mod skips;
 mod tally;
 mod triggers;
 mod view;

@@ -1,15 +1,18 @@
 //! Which fires are due, worked out apart from the core: by asking a job's schedule for one fire after the other.
 //!
 //! Whenever a cursor moves, each fire between where it was and where it is must be decided in that same
-//! revision: by a run, by a record, or by one of these that says for how many others it stands.
+//! revision: by a run, by a record, by one of these that says for how many others it stands, or by a counter in the
+//! document of the cursor. What was counted is recorded later, and once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use forest_proto::record::{Calendar, Cursor, Job, Outcome, Sweep, Trigger, decode};
+use forest_proto::record::{Calendar, Cursor, Job, Outcome, Skips, Sweep, Trigger, decode};
 use forest_proto::{JobId, Segment, SegmentCount};
 
+use super::MINUTE;
 use super::audit::Promise;
+use crate::core::skips;
 use crate::core::timing::Timing;
 use crate::schedule::{Days, Schedule, normalise_original};
 
@@ -30,6 +33,8 @@ pub(super) struct Tally {
     jobs: BTreeMap<JobId, Known>,
     calendars: BTreeMap<String, Calendar>,
     cursors: BTreeMap<Segment, Cursor>,
+    /// Fires that are counted and not recorded yet.
+    counted: BTreeMap<JobId, Vec<i64>>,
     /// In the order in which they were made.
     pub(super) decisions: Vec<Decision>,
     /// How often a cursor was moved.
@@ -83,11 +88,16 @@ impl Known {
 impl Tally {
     pub(super) fn new(segments: SegmentCount) -> Self {
         let (jobs, calendars, cursors) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { segments, jobs, calendars, cursors, decisions: Vec::new(), moves: 0 }
+        let counted = BTreeMap::new();
+        Self { segments, jobs, calendars, cursors, counted, decisions: Vec::new(), moves: 0 }
     }
 
     pub(super) fn get(&self, id: &JobId) -> Option<&Job> {
         self.jobs.get(id).map(|known| &known.job)
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().map(|known| &known.job)
     }
 
     /// A job was written; `None`: deleted.
@@ -107,8 +117,21 @@ impl Tally {
         users.into_iter().for_each(|job| self.schedule(job));
     }
 
+    /// The job's first fire that is not decided.
+    pub(super) fn next_of(&self, id: &JobId) -> Option<i64> {
+        self.jobs.get(id)?.next
+    }
+
     fn schedule(&mut self, job: Job) {
-        let id = job.id.clone();
+        let (id, timing) = (job.id.clone(), self.timing_of(&job));
+        let mut known = Known { job, timing, next: None };
+        if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
+            known.plan(cursor);
+        }
+        self.jobs.insert(id, known);
+    }
+
+    pub(super) fn timing_of(&self, job: &Job) -> Option<Timing> {
         let cron =
             if job.created_at.is_some() { Ok(job.cron.clone()) } else { normalise_original(&job.cron) };
         let calendars: Option<Vec<_>> = job.calendars.iter().map(|name| self.calendars.get(name)).collect();
@@ -124,14 +147,9 @@ impl Tally {
                 })
             }
             Trigger::Once { at } => Some(Schedule::once(at.as_ms())),
-            Trigger::FixedDelay { .. } | Trigger::Manual => None,
+            Trigger::FixedDelay { .. } | Trigger::Manual | Trigger::After(_) => None,
         };
-        let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
-        let mut known = Known { job, timing, next: None };
-        if let Some(cursor) = self.cursors.get(&self.segments.segment_of(&id)) {
-            known.plan(cursor);
-        }
-        self.jobs.insert(id, known);
+        schedule.map(|schedule| Timing::new(Arc::new(schedule), job))
     }
 
     /// A cursor was moved, with these decisions about jobs of its segment.
@@ -155,13 +173,22 @@ impl Tally {
         if to < from || cursor.fire_at.as_ms() > now_ms {
             broken.push((Promise::CursorAdvances, format!("{segment}: {from:?} to {to:?} at {now_ms}")));
         }
-        for (id, known) in jobs {
-            let due = known.take(cursor);
-            let mut made: Vec<_> = decisions.iter().filter(|made| made.job == *id).collect();
+        let mut fires: BTreeMap<_, _> = jobs.map(|(id, known)| (id.clone(), known.take(cursor))).collect();
+        // Of a job that is gone there may be counted ones left.
+        for (id, counted) in self.counted.extract_if(.., |id, _| segments.segment_of(id) == segment) {
+            fires.entry(id).or_default().splice(0..0, counted);
+        }
+        for (id, fires) in fires {
+            let mut made: Vec<_> = decisions.iter().filter(|made| made.job == id).collect();
             made.sort_by_key(|made| made.at);
-            if let Err(what) = match_up(&due, &made) {
-                broken.push((Promise::EachFireDecided, format!("{id}: {what}")));
+            match match_up(&fires, &made).and_then(|rest| check_counter(cursor.skips.get(&id), rest)) {
+                Ok([]) => {}
+                Ok(rest) => drop(self.counted.insert(id, rest.to_vec())),
+                Err(what) => broken.push((Promise::EachFireDecided, format!("{id}: {what}"))),
             }
+        }
+        if cursor.skips.len() > skips::MAX_OPEN {
+            broken.push((Promise::EtcdTakesIt, format!("{} counters", cursor.skips.len())));
         }
         self.decisions.extend_from_slice(decisions);
         broken
@@ -173,13 +200,24 @@ impl Tally {
         self.jobs.iter().filter(|(_, known)| due(known)).map(|(id, _)| id).collect()
     }
 
+    /// Jobs of which fires are counted although no more can come to them.
+    pub(super) fn unrecorded(&self) -> Vec<&JobId> {
+        let goes_on = |id: &JobId, last: i64| {
+            let next = self.jobs.get(id).and_then(|known| known.next);
+            next.is_some_and(|next| next / MINUTE == last / MINUTE)
+        };
+        let left =
+            self.counted.iter().filter(|(id, fires)| fires.last().is_some_and(|last| !goes_on(id, *last)));
+        left.map(|(id, _)| id).collect()
+    }
+
     pub(super) fn segment_of(&self, job: &JobId) -> Segment {
         self.segments.segment_of(job)
     }
 }
 
-/// Each fire in exactly one decision.
-fn match_up(due: &[i64], made: &[&Decision]) -> Result<(), String> {
+/// Each fire in exactly one decision; those after the last decision are left.
+fn match_up<'a>(due: &'a [i64], made: &[&Decision]) -> Result<&'a [i64], String> {
     let mut rest = due;
     for decision in made {
         let takes = usize::try_from(decision.others).unwrap() + 1;
@@ -188,8 +226,23 @@ fn match_up(due: &[i64], made: &[&Decision]) -> Result<(), String> {
         }
         rest = &rest[takes..];
     }
-    match rest.first() {
-        Some(first) => Err(format!("{} fires from {first} on are decided nowhere", rest.len())),
-        None => Ok(()),
+    Ok(rest)
+}
+
+/// What is not recorded must be counted, and be of one minute.
+fn check_counter<'a>(counter: Option<&Skips>, fires: &'a [i64]) -> Result<&'a [i64], String> {
+    let counted = counter.map(|skips| (skips.count, skips.first.as_ms(), skips.last.as_ms()));
+    let Some((first, last)) = fires.first().zip(fires.last()) else {
+        return match counted.filter(|(count, ..)| *count > 0) {
+            Some(counted) => Err(format!("{counted:?} counted, and no fire")),
+            None => Ok(fires),
+        };
+    };
+    if counted != Some((fires.len() as u64, *first, *last)) {
+        return Err(format!("{} fires from {first} on are decided nowhere: {counter:?}", fires.len()));
     }
+    if first / MINUTE != last / MINUTE {
+        return Err(format!("{counter:?} is of more than a minute"));
+    }
+    Ok(fires)
 }

@@ -249,8 +249,7 @@ fn a_cursor_never_goes_back() {
     let segment: Segment = world.segments.all().next().unwrap();
     let key = world.keys.cursor(segment);
     let mut view = empty_view(&world);
-    let write =
-        |at: i64| encode(&Cursor { fire_at: Instant::from_ms(at), job: "z".into(), term: 1, sweep: None });
+    let write = |at: i64| encode(&Cursor::at(Instant::from_ms(at), "z", 1));
     put(&mut view, &world, &world.keys.job(&id("a")), &encode(&job("a", "0 * * * * *")), 4);
     put(&mut view, &world, &key, &write(START), 5);
     let next = |view: &View| view.jobs.get(&id("a")).unwrap().next_ms();
@@ -268,8 +267,7 @@ fn a_cursor_never_goes_back() {
 fn cursor_and_jobs_may_come_in_any_order() {
     let world = World::new(1);
     let segment: Segment = world.segments.all().next().unwrap();
-    let cursor =
-        encode(&Cursor { fire_at: Instant::from_ms(START + MINUTE), job: "b".into(), term: 1, sweep: None });
+    let cursor = encode(&Cursor::at(Instant::from_ms(START + MINUTE), "b", 1));
     let writes: Vec<(String, Vec<u8>)> = ["a", "b", "c"]
         .iter()
         .map(|name| (world.keys.job(&id(name)), encode(&job(name, "0 * * * * *"))))

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
-    Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot, Status,
-    decode, encode,
+    Backfill, Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot,
+    Status, decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -16,6 +16,7 @@ use super::fake::Fake;
 use super::{CLIENT_TTL, MINUTE, START, group, id, target};
 use crate::core::clients::Seat;
 use crate::core::compose::Defaults;
+use crate::core::dependencies::followed_by;
 use crate::core::view::Now;
 
 pub(super) struct World {
@@ -112,12 +113,17 @@ impl World {
         self.must(&put);
     }
 
-    /// Stores a job as an administrator does: with a new version, and its segment's generation.
+    /// Stores a job as an administrator does: with a new version, and the generation of its segment and of
+    /// those of the jobs that it follows.
     pub(super) fn save(&mut self, job: &Job) {
         let version = self.audit.tally.get(&job.id).map_or(1, |before| before.version + 1);
         let (segment, job) = (self.segments.segment_of(&job.id), Job { version, ..job.clone() });
-        let txn = Txn::new().put(self.keys.jobgen(segment), job.id.as_str());
-        self.must(&txn.put(self.keys.job(&job.id), encode(&job)));
+        let mut segments: std::collections::BTreeSet<_> =
+            followed_by(&job).iter().map(|followed| self.segments.segment_of(followed)).collect();
+        segments.insert(segment);
+        let txn = Txn::new().put(self.keys.job(&job.id), encode(&job));
+        let put = |txn: Txn, segment| txn.put(self.keys.jobgen(segment), job.id.as_str());
+        self.must(&segments.into_iter().fold(txn, put));
     }
 
     pub(super) fn delete_job(&mut self, job: &str) {
@@ -181,6 +187,56 @@ impl World {
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
     }
 
+    /// A backfill as an administrator would write it.
+    pub(super) fn backfill_of(&mut self, job: &str, from: i64, to: i64) -> Backfill {
+        self.asked += 1;
+        let (from, to) = (Instant::from_ms(from), Instant::from_ms(to));
+        Backfill {
+            id: RequestKey::new(format!("backfill-{}", self.asked)).unwrap(),
+            job: id(job),
+            from,
+            to,
+            next: from,
+            created: 0,
+            total: 0,
+            max_fires: 10_000,
+            requested_at: Instant::from_ms(self.now_ms),
+            params: None,
+        }
+    }
+
+    pub(super) fn backfill(&mut self, job: &str, from: i64, to: i64) -> Backfill {
+        self.backfill_with(job, from, to, |_| {})
+    }
+
+    pub(super) fn backfill_with(
+        &mut self,
+        job: &str,
+        from: i64,
+        to: i64,
+        change: impl FnOnce(&mut Backfill),
+    ) -> Backfill {
+        let mut backfill = self.backfill_of(job, from, to);
+        change(&mut backfill);
+        let key = self.keys.backfill(self.segments.segment_of(&backfill.job), &backfill.job);
+        self.must(&Txn::new().absent(key.clone()).put(key, encode(&backfill)));
+        backfill
+    }
+
+    pub(super) fn cancel_backfill(&mut self, job: &str) {
+        self.audit.backfills.cancelled.insert(id(job));
+        let key = self.keys.backfill(self.segments.segment_of(&id(job)), &id(job));
+        self.must(&Txn::new().delete(key));
+    }
+
+    /// The jobs that have one.
+    pub(super) fn backfills(&self) -> Vec<JobId> {
+        self.parsed(|key| match key {
+            Key::Backfill { job, .. } => Some(job),
+            _ => None,
+        })
+    }
+
     /// The open requests.
     pub(super) fn requests(&self) -> Vec<(Segment, RequestKey)> {
         self.parsed(|key| match key {
@@ -240,11 +296,14 @@ impl World {
 
     /// A client's claim, with a client's guards.
     pub(super) fn claim(&mut self, seat: &Seat, run: &RunId) -> bool {
+        let txn = self.claim_txn(seat, run);
+        txn.is_some_and(|txn| matches!(self.commit(&txn), Committed::Applied { .. }))
+    }
+
+    pub(super) fn claim_txn(&self, seat: &Seat, run: &RunId) -> Option<Txn> {
         let (from, registration) =
             (self.keys.snapshot(&seat.0, &seat.1, run), self.keys.client(&seat.0, &seat.1));
-        let (Some(given), Some(client)) = (self.etcd.get(&from), self.etcd.get(&registration)) else {
-            return false;
-        };
+        let (given, client) = (self.etcd.get(&from)?, self.etcd.get(&registration)?);
         let snapshot: Snapshot = decode(&given.value).unwrap();
         let execution = Execution::claimed(snapshot, Instant::from_ms(self.now_ms));
         let txn = Txn::new()
@@ -252,7 +311,7 @@ impl World {
             .created(registration, client.create_revision)
             .delete(from)
             .put(self.keys.execution(&seat.0, Some(&seat.1), run), encode(&execution));
-        matches!(self.commit(&txn), Committed::Applied { .. })
+        Some(txn)
     }
 
     /// Claims the run where it is.
@@ -264,15 +323,19 @@ impl World {
 
     /// A client's completion, with a client's guard.
     pub(super) fn complete(&mut self, seat: &Seat, run: &RunId, outcome: Outcome) -> bool {
+        let txn = self.complete_txn(seat, run, outcome);
+        txn.is_some_and(|txn| matches!(self.commit(&txn), Committed::Applied { .. }))
+    }
+
+    pub(super) fn complete_txn(&self, seat: &Seat, run: &RunId, outcome: Outcome) -> Option<Txn> {
         let key = self.keys.execution(&seat.0, Some(&seat.1), run);
-        let Some(kv) = self.etcd.get(&key) else { return false };
+        let kv = self.etcd.get(&key)?;
         let mut execution: Execution = decode(&kv.value).unwrap();
         if execution.status != Status::Running {
-            return false;
+            return None;
         }
         execution.finish(outcome, format!("{outcome:?}"), Instant::from_ms(self.now_ms), 0);
-        let txn = Txn::new().modified(key.clone(), kv.mod_revision).put(key, encode(&execution));
-        matches!(self.commit(&txn), Committed::Applied { .. })
+        Some(Txn::new().modified(key.clone(), kv.mod_revision).put(key, encode(&execution)))
     }
 
     /// A client's handler saves a checkpoint, with a client's guard.

@@ -4,6 +4,7 @@
 //! null. A job is its stored document with three fields beside.
 
 mod access;
+mod backfills;
 mod calendars;
 mod cluster;
 mod executions;
@@ -54,6 +55,8 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(jobs::next))
         .routes(routes!(jobs::explain))
         .routes(routes!(jobs::cron_next))
+        .routes(routes!(backfills::list))
+        .routes(routes!(backfills::start, backfills::cancel))
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::cancel))

@@ -12,6 +12,7 @@ use super::{AFTER_ERROR, Duties, Leading};
 use crate::core::compose::Composer;
 use crate::core::dispatch::{self, Batch};
 use crate::core::view::{Now, View};
+use crate::metrics;
 
 /// Pause of a lane that was refused although the view shows everything that was found.
 const REFUSED_AGAIN: Duration = Duration::from_millis(50);
@@ -96,11 +97,16 @@ impl Leading {
         result: Result<Outcome, Error>,
         now: Now,
     ) -> Option<Segment> {
-        self.let_go(view, std::mem::take(&mut batch.promised));
-        let segment = batch.segment;
+        let (segment, promised) = (batch.segment, std::mem::take(&mut batch.promised));
+        if matches!(result, Ok(Outcome::Unknown { .. })) {
+            self.unsure.add_batch(segment, batch.compares, promised, now.boot);
+        } else {
+            self.let_go(view, promised);
+        }
         self.lanes[segment.index()] = match result {
             Ok(Outcome::Applied { revision }) => {
                 self.acknowledged(revision, now);
+                metrics::dispatched(batch.created.iter().map(|(run, _)| run.at().as_ms()), now);
                 if view.revision() < revision {
                     view.jobs.set_cursor(segment, &batch.cursor, revision);
                     for (id, mut run) in batch.created {

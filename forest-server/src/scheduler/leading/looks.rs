@@ -6,6 +6,7 @@ use forest_etcd::{Error, KeyValue, Outcome};
 use forest_proto::record::{Execution, Overlap, RequestKind, decode};
 use forest_proto::{GroupName, JobId, RunId, Segment};
 
+use super::unsure::{Counted, consumed};
 use super::{AFTER_ERROR, CLIENT_TTL, Duties, Leading, Subject};
 use crate::core::clients::Seat;
 use crate::core::compose::Composer;
@@ -16,7 +17,8 @@ use crate::core::view::{Now, View};
 
 /// Batches of steps in flight at once.
 const STEP_LANES: usize = 4;
-/// Steps in one batch. etcd takes 128 operations in all, and a step has at most seven of a kind.
+/// Steps in one batch. etcd takes 128 operations in all, and most steps have at most seven of a kind; with one that other
+/// jobs follow fewer go into a request.
 const STEPS_PER_BATCH: usize = 100;
 /// Runs looked at before other events get their turn.
 const LOOKS: usize = 2_000;
@@ -45,6 +47,9 @@ impl Leading {
         self.let_go(view, promised);
         self.busy.remove(&subject);
         self.requesting.retain(|_, requesting| *requesting != subject);
+        for waiting in self.joins.leave(&subject) {
+            self.mark(view, waiting);
+        }
         self.mark(view, subject);
     }
 
@@ -61,7 +66,7 @@ impl Leading {
     fn mark(&mut self, view: &mut View, subject: Subject) {
         match subject {
             Subject::Run(run) => view.runs.mark(&run),
-            Subject::Job(_) | Subject::Request(_) | Subject::Cancel(_) => {
+            Subject::Job(_) | Subject::Backfill(_) | Subject::Request(_) | Subject::Cancel(_) => {
                 self.requests.insert(subject);
             }
         }
@@ -90,6 +95,7 @@ impl Leading {
         groups.iter().for_each(|group| self.mark_parked(view, group));
         self.requests.extend(touched.requests.into_iter().map(Subject::Request));
         self.requests.extend(touched.jobs.into_iter().map(Subject::Job));
+        self.requests.extend(touched.backfills.into_iter().map(Subject::Backfill));
     }
 
     pub(super) fn take_timers(&mut self, view: &mut View, now: Now) {
@@ -125,6 +131,7 @@ impl Leading {
             view.runs.mark_all();
             self.requests.extend(view.requests.iter().map(|(id, _)| Subject::Request(id.clone())));
             self.requests.extend(view.jobs.chains().cloned().map(Subject::Job));
+            self.requests.extend(view.backfills.iter().map(|(job, _)| Subject::Backfill(job.clone())));
             self.requests.extend(view.cancels.iter().map(|(id, ())| Subject::Cancel(id.clone())));
         }
     }
@@ -153,7 +160,7 @@ impl Leading {
                     self.deferred.insert((segment, subject));
                     continue;
                 }
-                match self.look(view, &subject, now) {
+                match self.look_again(view, &subject, now) {
                     Step::Nothing => {}
                     Step::Wait => {
                         self.again.insert((now.boot + STEP_AGAIN, subject.clone()));
@@ -165,12 +172,17 @@ impl Leading {
                             self.busy.insert(subject);
                         }
                     }
+                    Step::Commit(planned) if !self.joins.enter(view, &subject, &planned.txn) => {
+                        self.let_go(view, planned.promised);
+                    }
                     Step::Commit(planned) => {
                         if let Some(segment) = moves_cursor(view, &subject) {
                             self.requesting.insert(segment, subject.clone());
                         }
                         self.busy.insert(subject.clone());
-                        batch.push((subject, planned.promised, planned.txn));
+                        let consumes = consumed(view, &subject);
+                        let counted = planned.promised.map(|promise| Counted { promise, consumes });
+                        batch.push((subject, counted, planned.txn));
                     }
                 }
             }
@@ -186,12 +198,25 @@ impl Leading {
         self.requests.pop_first().or_else(|| view.runs.next_marked().map(Subject::Run))
     }
 
+    /// Looks at a subject, whose last transaction may still count on a place: then it is the place of the next one.
+    fn look_again(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
+        let Some(kept) = self.unsure.take_step(subject) else { return self.look(view, subject, now) };
+        self.router.release(&kept.counted.promise);
+        let step = self.look(view, subject, now);
+        if !matches!(&step, Step::Commit(planned) if planned.promised.is_some()) {
+            self.router.keep(&kept.counted.promise);
+            self.unsure.put_back(subject.clone(), kept);
+        }
+        step
+    }
+
     fn look(&mut self, view: &View, subject: &Subject, now: Now) -> Step {
         let composer = Composer { term: &self.term, defaults: &self.defaults, now_ms: now.wall_ms };
         let situation = Situation { view, composer, gone: &self.gone, boot: now.boot };
         match subject {
             Subject::Run(run) => situation.of_run(&mut self.router, run),
             Subject::Job(job) => situation.of_job(job),
+            Subject::Backfill(job) => situation.of_backfill(&mut self.router, job),
             Subject::Request(request) => situation.of_request(&mut self.router, request),
             Subject::Cancel(cancel) => situation.of_cancel(cancel),
         }
@@ -200,21 +225,24 @@ impl Leading {
     pub(in crate::scheduler) fn stepped(
         &mut self,
         view: &mut View,
-        steps: Vec<(Subject, Option<Promise>)>,
+        steps: Vec<(Subject, Option<Counted>)>,
         results: Vec<Result<Outcome, Error>>,
         now: Now,
     ) {
         self.steps_in_flight -= 1;
-        for ((subject, promised), result) in steps.into_iter().zip(results) {
+        for ((subject, counted), result) in steps.into_iter().zip(results) {
             match result {
                 Ok(Outcome::Applied { revision }) => {
                     self.refusals.remove(&subject);
                     self.acknowledged(revision, now);
                     self.chain_parked(view, &subject);
-                    self.awaited.insert((revision, subject), promised);
+                    self.awaited.insert((revision, subject), counted.map(|counted| counted.promise));
                 }
                 other => {
-                    self.let_go(view, promised);
+                    // One that is refused may be so because an earlier one was applied, whose answer was lost.
+                    if let Some(counted) = counted {
+                        self.unsure.add_step(subject.clone(), counted, now.boot);
+                    }
                     if matches!(&other, Ok(Outcome::Refused { .. })) {
                         self.refused(&subject);
                     }
@@ -296,6 +324,7 @@ fn moves_cursor(view: &View, subject: &Subject) -> Option<Segment> {
     let job = match subject {
         Subject::Cancel(_) => return None,
         Subject::Job(job) => return Some(view.jobs.segment_of(job)),
+        Subject::Backfill(job) => job.clone(),
         Subject::Request(id) => {
             view.requests.get(id).filter(|request| request.kind == RequestKind::Run)?.job.clone()
         }

@@ -8,10 +8,12 @@
 //!
 //! Before any of that comes the [roll call](crate::core::roll).
 
+mod joins;
 mod lanes;
 mod looks;
 #[cfg(test)]
 mod tests;
+mod unsure;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,7 +30,10 @@ use crate::core::routing::{Promise, Router};
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
+use joins::Joins;
 use lanes::Lane;
+pub(super) use unsure::Counted;
+use unsure::Unsure;
 
 /// Pause after etcd refused a transaction for a reason of its own.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -50,6 +55,8 @@ pub(super) struct Leading {
     deferred: BTreeSet<(Segment, Subject)>,
     /// Lanes that gave way to a request: the next turn is theirs.
     gave_way: BTreeSet<Segment>,
+    /// Steps that count ends in one document, one after the other.
+    joins: Joins,
     lost_grace: Duration,
     pub(super) settled: Handout,
     /// Whether the view has all that was before the term, and everything in it was marked.
@@ -64,6 +71,7 @@ pub(super) struct Leading {
     requests: BTreeSet<Subject>,
     /// Committed, but not in the view yet.
     awaited: BTreeMap<(i64, Subject), Option<Promise>>,
+    unsure: Unsure,
     again: BTreeSet<(Duration, Subject)>,
     /// How often a step was refused since it last was not.
     refusals: BTreeMap<Subject, u32>,
@@ -78,7 +86,7 @@ pub(super) struct Leading {
 #[derive(Default)]
 pub(super) struct Duties {
     batches: Vec<Batch>,
-    steps: Vec<Vec<(Subject, Option<Promise>, Txn)>>,
+    steps: Vec<Vec<(Subject, Option<Counted>, Txn)>>,
     reads: Vec<(RunId, String)>,
     /// Cursors to read again, after an answer was lost.
     pub(super) unclear: Vec<Segment>,
@@ -96,6 +104,7 @@ impl Leading {
             requesting: BTreeMap::new(),
             deferred: BTreeSet::new(),
             gave_way: BTreeSet::new(),
+            joins: Joins::default(),
             lost_grace: config.lost_grace,
             settled: Handout::default(),
             ready: false,
@@ -105,6 +114,7 @@ impl Leading {
             busy: BTreeSet::new(),
             requests: BTreeSet::new(),
             awaited: BTreeMap::new(),
+            unsure: Unsure::default(),
             again: BTreeSet::new(),
             refusals: BTreeMap::new(),
             ahead: None,
@@ -166,6 +176,8 @@ impl Leading {
         self.router.set_time(now.boot);
         self.settled.let_go(view.revision());
         self.let_go_of_awaited(view);
+        let settled = self.unsure.settled(view, now.boot);
+        self.let_go(view, settled);
         self.take_touched(view, now);
         self.take_timers(view, now);
         if !held {
@@ -226,7 +238,7 @@ impl Duties {
             let store = store.clone();
             tasks.spawn(async move {
                 let (steps, txns): (Vec<_>, Vec<_>) =
-                    batch.into_iter().map(|(subject, promised, txn)| ((subject, promised), txn)).unzip();
+                    batch.into_iter().map(|(subject, counted, txn)| ((subject, counted), txn)).unzip();
                 let results = store.commit_all(txns).await;
                 Answer::Stepped { term, steps, results }
             });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forest_etcd::{Change, KeyValue};
+use forest_etcd::{Change, KeyValue, Outcome};
 use forest_proto::record::{ClientRecord, Execution, Job, encode};
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RunId, SegmentCount, TargetName};
@@ -121,4 +121,78 @@ fn a_view_that_stays_behind_what_etcd_acknowledged_is_doubted() {
     assert!(!leading.takes_doubts(&view, at(4)));
     leading.acknowledged(21, at(9));
     assert!(!leading.takes_doubts(&view, at(9)), "each time anew");
+}
+
+/// A leader, a client, and two runs of one job that wait for it, of which one may be at clients at once. The first
+/// one is for that client only.
+fn limited(config: &SchedulerConfig) -> (Leading, View, Seat, [RunId; 2]) {
+    let term = Term::new(TERM, config.node.clone(), &config.keys);
+    let composer = Composer { term: &term, defaults: &config.defaults, now_ms: at(0).wall_ms };
+    let seat = (GroupName::new("trade").expect("valid"), ClientId::new("c-1").expect("valid"));
+    let target = TargetName::new("bill").expect("valid");
+    let job = Job::new(JobId::new("1").expect("valid"), "a", seat.0.clone(), target);
+    let job = Job { max_in_flight: Some(1), ..job };
+    let mut view = View::new(config.keys.clone(), config.segments, String::new());
+    view.apply(Change::ListStarted, at(0));
+    view.apply(Change::ListEnded { revision: TERM }, at(0));
+    view.apply(put(config.keys.job(&job.id), encode(&job), 11), at(0));
+    view.apply(registered(config, &seat, 12), at(0));
+    let runs = [0, 1].map(|n| RunId::scheduled(&job.id, Instant::from_ms(at(n).wall_ms), 1));
+    for (run, pinned) in runs.iter().zip([Some(seat.1.clone()), None]) {
+        let snapshot = composer.snapshot(&job, Occasion { pinned, ..Occasion::fire(run.clone(), None) });
+        let revision = view.revision() + 1;
+        view.apply(put(config.keys.pending(&seat.0, run), encode(&snapshot), revision), at(0));
+    }
+    (Leading::new(term, 1, config, at(0)), view, seat, runs)
+}
+
+/// What is sent, and the runs it is about.
+fn sent(leading: &mut Leading, view: &mut View, now: Now) -> (Vec<RunId>, Vec<(Subject, Option<Counted>)>) {
+    let steps = leading.drive(view, now, true).steps.into_iter().flatten();
+    let steps: Vec<_> = steps.map(|(subject, counted, _)| (subject, counted)).collect();
+    let runs = steps.iter().filter_map(|(subject, _)| match subject {
+        Subject::Run(run) => Some(run.clone()),
+        _ => None,
+    });
+    (runs.collect(), steps)
+}
+
+/// Sends what there is to send, whose answer is lost.
+fn lose(leading: &mut Leading, view: &mut View, now: Now) -> Vec<RunId> {
+    let (runs, steps) = sent(leading, view, now);
+    let lost = runs.iter().map(|_| Ok(Outcome::Unknown { cause: "the connection broke".into() }));
+    leading.stepped(view, steps, lost.collect(), now);
+    runs
+}
+
+#[test]
+fn the_place_of_a_step_whose_answer_was_lost_is_given_to_no_other_run() {
+    let config = config();
+    let (mut leading, mut view, seat, [first, second]) = limited(&config);
+    assert_eq!(lose(&mut leading, &mut view, at(1)), std::slice::from_ref(&first));
+    view.runs.mark(&second);
+    assert!(sent(&mut leading, &mut view, at(1)).0.is_empty(), "the first one may be at the client");
+    assert_eq!(
+        lose(&mut leading, &mut view, at(2)),
+        std::slice::from_ref(&first),
+        "it is tried again, with its own place"
+    );
+    // One of the two was applied, and the run has ended since.
+    let pending = config.keys.pending(&seat.0, &first);
+    view.apply(Change::Deleted { key: pending, revision: 20 }, at(2));
+    assert_eq!(sent(&mut leading, &mut view, at(2)).0, [second]);
+}
+
+#[test]
+fn a_place_that_no_run_takes_is_let_go_in_the_end() {
+    let config = config();
+    let (mut leading, mut view, seat, [first, second]) = limited(&config);
+    assert_eq!(lose(&mut leading, &mut view, at(1)), [first]);
+    let other = (seat.0.clone(), ClientId::new("c-2").expect("valid"));
+    view.apply(Change::Deleted { key: config.keys.client(&seat.0, &seat.1), revision: 20 }, at(1));
+    view.apply(registered(&config, &other, 21), at(1));
+    for second in [2, 3, 10, 30] {
+        assert!(sent(&mut leading, &mut view, at(second)).0.is_empty(), "it may arrive yet");
+    }
+    assert_eq!(sent(&mut leading, &mut view, at(31)).0, [second]);
 }

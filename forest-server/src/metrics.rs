@@ -1,0 +1,141 @@
+//! What a node tells Prometheus: names, units and what they mean. Listed in ADMINISTRATION.md, which a test compares.
+//!
+//! What happens is counted where it happens, through the functions here; what there is at the moment is asked for when
+//! somebody scrapes. No metric has the name of a job or a run as a label.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::ClusterSummary;
+use crate::core::view::Now;
+
+/// Every metric with what it means.
+pub(crate) const METRICS: &[(&str, &str)] = &[
+    ("forest_dispatch_lag_seconds", "histogram: from a fire's time to the commit of its decision"),
+    ("forest_runs_collected_total", "counter by `outcome`: runs brought into the history"),
+    ("forest_history_save_seconds", "histogram: saving one batch of runs"),
+    ("forest_history_save_failures_total", "counter: batches that were not saved and are tried again"),
+    (
+        "forest_etcd_request_seconds",
+        "histogram by `result` (`ok`, `refused`, `lost`, `unsent`): one call to etcd",
+    ),
+    ("forest_requests_total", "counter by `face` (`grpc`, `http`) and `status`: calls that were answered"),
+    ("forest_request_seconds", "histogram by `face`: until the answer began"),
+    ("forest_is_leader", "gauge: 1 on the node that leads"),
+    ("forest_term", "gauge: number of the current term; 0 without a leader"),
+    ("forest_view_revision", "gauge: everything that etcd had at this revision is in the node's view"),
+    ("forest_jobs", "gauge by `state` (`enabled`, `disabled`)"),
+    ("forest_runs", "gauge by `state` (`delayed`, `pending`, `queued`, `running`, `uncollected`)"),
+    ("forest_oldest_pending_seconds", "gauge: how long the oldest run has waited for a client"),
+    ("forest_clients", "gauge: registered clients"),
+    ("forest_groups", "gauge"),
+    ("forest_quarantined_keys", "gauge: keys that cannot be understood and are left alone"),
+    ("forest_dispatch_held", "gauge: 1 while dispatch waits because the wall clock was set"),
+    ("forest_clock_skew_seconds", "gauge: the largest difference to another node's clock"),
+];
+
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+/// Samples are folded into buckets so often, whether anybody scrapes or not.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Begins to record, once for the process. `None`: somebody else records already.
+pub(crate) fn install() -> Option<PrometheusHandle> {
+    let install = || {
+        let builder = PrometheusBuilder::new();
+        let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS).ok()?;
+        let handle = builder.install_recorder().ok()?;
+        for (name, meaning) in METRICS {
+            match meaning.split([':', ' ']).next() {
+                Some("histogram") => metrics::describe_histogram!(*name, metrics::Unit::Seconds, *meaning),
+                Some("counter") => metrics::describe_counter!(*name, *meaning),
+                _ => metrics::describe_gauge!(*name, *meaning),
+            }
+        }
+        Some(handle)
+    };
+    RECORDER.get_or_init(install).clone()
+}
+
+/// Keeps the samples that nobody has scraped from growing.
+pub(crate) async fn upkeep(handle: PrometheusHandle, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP) => handle.run_upkeep(),
+        }
+    }
+}
+
+pub(crate) fn dispatched(fires: impl Iterator<Item = i64>, now: Now) {
+    let lag = metrics::histogram!("forest_dispatch_lag_seconds");
+    for fire_ms in fires {
+        lag.record(Duration::from_millis(u64::try_from(now.wall_ms - fire_ms).unwrap_or(0)));
+    }
+}
+
+pub(crate) fn collected(outcomes: impl Iterator<Item = &'static str>) {
+    outcomes.for_each(|outcome| {
+        metrics::counter!("forest_runs_collected_total", "outcome" => outcome).increment(1)
+    });
+}
+
+pub(crate) fn saved(took: Duration, ok: bool) {
+    metrics::histogram!("forest_history_save_seconds").record(took);
+    if !ok {
+        metrics::counter!("forest_history_save_failures_total").increment(1);
+    }
+}
+
+pub(crate) fn answered(face: &'static str, status: String, took: Duration) {
+    metrics::counter!("forest_requests_total", "face" => face, "status" => status).increment(1);
+    metrics::histogram!("forest_request_seconds", "face" => face).record(took);
+}
+
+/// What there is at the moment.
+pub(crate) fn observe(cluster: &ClusterSummary, revision: i64) {
+    let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+    let flag = |truth: bool| f64::from(u8::from(truth));
+    let leader = cluster.leader.as_ref();
+    metrics::gauge!("forest_is_leader").set(flag(leader.is_some_and(|(node, _)| *node == cluster.node)));
+    metrics::gauge!("forest_term").set(leader.map_or(0, |(_, term)| *term) as f64);
+    metrics::gauge!("forest_view_revision").set(revision as f64);
+    let disabled = cluster.jobs.saturating_sub(cluster.enabled_jobs);
+    metrics::gauge!("forest_jobs", "state" => "enabled").set(count(cluster.enabled_jobs));
+    metrics::gauge!("forest_jobs", "state" => "disabled").set(count(disabled));
+    let runs = [
+        ("delayed", cluster.delayed),
+        ("pending", cluster.pending),
+        ("queued", cluster.queued),
+        ("running", cluster.running),
+        ("uncollected", cluster.uncollected),
+    ];
+    for (state, number) in runs {
+        metrics::gauge!("forest_runs", "state" => state).set(count(number));
+    }
+    metrics::gauge!("forest_oldest_pending_seconds").set(cluster.oldest_pending_ms as f64 / 1e3);
+    metrics::gauge!("forest_clients").set(count(cluster.clients));
+    metrics::gauge!("forest_groups").set(count(cluster.groups));
+    metrics::gauge!("forest_quarantined_keys").set(count(cluster.quarantined));
+    metrics::gauge!("forest_dispatch_held").set(flag(cluster.held));
+    metrics::gauge!("forest_clock_skew_seconds").set(cluster.max_skew_ms as f64 / 1e3);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_in_the_documentation() {
+        let text = include_str!("../../ADMINISTRATION.md");
+        for (name, meaning) in METRICS {
+            assert!(text.contains(&format!("| `{name}` | {meaning} |")), "| `{name}` | {meaning} |");
+        }
+    }
+}
