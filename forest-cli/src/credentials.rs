@@ -73,6 +73,11 @@ impl Sources {
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
+    /// Whether there is a token.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn new(token: &str, origin: &str) -> Result<Self, Failure> {
         if token.is_empty() {
             return Err(Failure::usage(format!("{origin} is empty")));

@@ -4,6 +4,7 @@
 //! A secret goes to the servers that it was given for: a context's token and key are not shown to servers that
 //! were named in another place, unless the context is asked for by name as well.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,7 +56,22 @@ pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console)
         cert_file: cert_file.clone(),
         key_file: key_file.clone(),
     };
-    Ok(Api::new(servers, global.timeout, sources.read(console)?))
+    let credentials = sources.read(console)?;
+    if credentials.bearer.is_some() {
+        for server in servers.iter().filter(|server| is_open(server)) {
+            console.note(&format!("the token goes to {server} unencrypted: better https://"));
+        }
+    }
+    Ok(Api::new(servers, global.timeout, credentials))
+}
+
+/// Whether others may read along on the way to this address.
+fn is_open(server: &str) -> bool {
+    let Some(authority) = server.strip_prefix("http://") else { return false };
+    let host = authority.trim_end_matches('/').rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    !(is_loopback || host == "localhost")
 }
 
 /// The context that counts; nothing if none does.
@@ -67,5 +83,22 @@ fn known(global: &Global, around: &Surroundings) -> Result<Known, Failure> {
     match global.context.as_ref().or(contexts.current.as_ref()) {
         Some(name) => contexts.get(name).cloned(),
         None => Ok(Known::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_open;
+
+    #[test]
+    fn only_this_machine_is_reached_unseen_without_tls() {
+        for closed in
+            ["http://127.0.0.1:1", "http://[::1]:1/", "http://localhost:1", "http://localhost", "https://a:1"]
+        {
+            assert!(!is_open(closed), "{closed}");
+        }
+        for open in ["http://10.0.0.1:1", "http://forest", "http://forest:1/", "http://[2001:db8::1]:1"] {
+            assert!(is_open(open), "{open}");
+        }
     }
 }

@@ -134,6 +134,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_list_in_every_form() {
+        let fake = Fake::start().await;
+        fake.cli(&["group", "add", "trade", "--remark", "交易: all of it", "--max-in-flight", "5"]).await;
+        fake.cli(&["group", "add", "mail"]).await;
+        let list = async |form| fake.cli(&["group", "list", "--limit", "1", "-o", form]).await;
+        let wide = "\
+NAME   CLIENTS  JOBS  REMARK           MAX IN FLIGHT  PER SECOND
+trade  0        0     交易: all of it  5              -
+";
+        assert_eq!(list("wide").await.stdout, wide);
+        let yaml = "\
+groups:
+- clients: 0
+  jobs: 0
+  max_in_flight: 5
+  name: trade
+  remark: '交易: all of it'
+more: true
+";
+        assert_eq!(list("yaml").await.stdout, yaml);
+        let lines = list("jsonl").await;
+        let line = r#"{"clients":0,"jobs":0,"max_in_flight":5,"name":"trade","remark":"交易: all of it"}"#;
+        assert_eq!(lines.stdout, format!("{line}\n"));
+        assert_eq!(lines.stderr, "forest-cli: there are more groups: use --limit N or --all\n");
+        assert_eq!(list("name").await.stdout, "trade\n");
+    }
+
+    #[tokio::test]
+    async fn one_thing_in_every_form() {
+        let fake = Fake::start().await;
+        fake.cli(&["group", "add", "mail"]).await;
+        let get = async |form| fake.cli(&["group", "get", "mail", "-o", form]).await.stdout;
+        assert_eq!(get("yaml").await, "clients: 0\njobs: 0\nname: mail\nremark: ''\n");
+        assert_eq!(get("jsonl").await, "{\"clients\":0,\"jobs\":0,\"name\":\"mail\",\"remark\":\"\"}\n");
+        assert_eq!(get("name").await, "mail\n");
+        assert_eq!(get("wide").await, get("table").await);
+        let nameless = fake.cli(&["status", "-o", "name"]).await;
+        assert_eq!((nameless.exit, nameless.stdout.as_str()), (Exit::Usage, ""));
+        let deleted = fake.cli(&["group", "delete", "mail", "--yes", "-o", "name"]).await;
+        assert_eq!(deleted.stdout, "mail\n");
+    }
+
+    #[tokio::test]
     async fn limits_are_set_changed_and_taken_away() {
         let fake = Fake::start().await;
         let added = fake.cli(&["group", "add", "trade", "--max-in-flight", "5"]).await;
