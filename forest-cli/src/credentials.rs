@@ -14,8 +14,8 @@ use crate::error::Failure;
 const MAX_TOKEN: usize = 4096;
 const MAX_PEM: usize = 1 << 20;
 
-/// Where the secrets are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Where the secrets are. Not to be printed: the token may be in it.
+#[derive(Clone, Default)]
 pub(crate) struct Sources {
     /// The token itself.
     pub(crate) token: Option<String>,
@@ -152,6 +152,9 @@ mod tests {
         assert!(stranger.stderr.contains("certificate"), "{}", stranger.stderr);
         let nobody = fake.cli(&["status", "--ca-file", &ca]).await;
         assert_eq!(nobody.exit, Exit::Unreachable, "the server wants a certificate");
+        let plain = Fake::start().await;
+        let in_vain = plain.cli(&["status", "--ca-file", &ca]).await;
+        assert_eq!((in_vain.exit, plain.state().calls), (Exit::Usage, 0), "it would not be encrypted");
         let broken = fake.cli(&["status", "--ca-file", &key]).await;
         assert_eq!(broken.exit, Exit::Unreachable, "{}", broken.stderr);
     }

@@ -18,8 +18,8 @@ use crate::error::Failure;
 /// Where a server is if nobody says.
 const HERE: &str = "http://127.0.0.1:2856";
 
-/// What the process finds around it, besides its command line.
-#[derive(Debug, Clone, Default)]
+/// What the process finds around it, besides its command line. It holds a secret, so it cannot be printed.
+#[derive(Clone, Default)]
 pub(crate) struct Surroundings {
     /// `FOREST_TOKEN`.
     pub(crate) token: Option<String>,
@@ -46,6 +46,11 @@ pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console)
     let known = known(global, around)?;
     let servers = [global.server.clone(), known.server].into_iter().find(|servers| !servers.is_empty());
     let servers = servers.unwrap_or_else(|| vec![HERE.to_owned()]);
+    let encrypted = servers.iter().any(|server| server.starts_with("https://"));
+    if !encrypted && (global.ca_file.is_some() || global.cert_file.is_some()) {
+        let line = "--ca-file and --cert-file are for https:// servers, and none of these is one";
+        return Err(Failure::usage(format!("{line}: {}", servers.join(", "))));
+    }
     let pair = [(&global.cert_file, &global.key_file), (&known.cert_file, &known.key_file)];
     let (cert_file, key_file) = if pair[0] == (&None, &None) { pair[1] } else { pair[0] };
     let sources = Sources {
