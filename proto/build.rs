@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut build = tonic_prost_build::configure().file_descriptor_set_path(descriptors);
     if std::env::var_os("CARGO_FEATURE_REST").is_some() {
         build = build.message_attribute(".", "#[derive(serde::Serialize, utoipa::ToSchema)]");
+        // A shard is a run as well.
+        build = build.field_attribute("Run.shards", "#[schema(no_recursion)]");
         for name in INSTANTS {
             build = build.field_attribute(name, "#[serde(serialize_with = \"crate::time::or_null\")]");
             build = build.field_attribute(name, "#[schema(value_type = Option<String>, format = DateTime)]");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forest_etcd::SharedClock;
-use forest_proto::record::{MAX_PROGRESS_TEXT, Origin, Progress, Snapshot};
+use forest_proto::record::{MAX_PROGRESS_TEXT, Origin, Progress, Shard, Snapshot};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId, TargetName};
 use tokio_util::sync::CancellationToken;
@@ -153,6 +153,31 @@ impl JobContext {
     #[must_use]
     pub fn missed_fires(&self) -> u64 {
         self.facts.snapshot.missed_fires
+    }
+
+    /// Which part of the work this is, if the job's routing is `broadcast`: each client of the group has a run of its
+    /// own then. `None` for every other run.
+    ///
+    /// The index goes from 0 to `total - 1`, and all attempts of a shard have the same one. The total is how many
+    /// clients there were when the shards were created; if one of them vanishes before it has begun, its shard goes to
+    /// another client, which then has two.
+    ///
+    /// ```
+    /// # use forest_client::JobContext;
+    /// async fn rebuild(ctx: JobContext) -> Result<String, String> {
+    ///     let shard = ctx.shard().ok_or("the job's routing must be broadcast")?;
+    ///     let region = shard.params.as_deref().unwrap_or("everywhere");
+    ///     let mut done = 0;
+    ///     for customer in (0..1_000_u32).filter(|customer| customer % shard.total == shard.index) {
+    ///         // ... what is to be done for this customer, in this region ...
+    ///         done += u32::from(customer > 0);
+    ///     }
+    ///     Ok(format!("{done} customers in {region}"))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn shard(&self) -> Option<&Shard> {
+        self.facts.snapshot.shard.as_ref()
     }
 
     /// A number that grows with every later claim in the cluster. See [Fencing](Self#fencing).

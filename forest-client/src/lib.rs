@@ -33,6 +33,9 @@
 //! threads are all blocked cannot keep its lease: what cannot wait asynchronously is a
 //! [`blocking_job`](Builder::blocking_job), with a thread of its own.
 //!
+//! Of a job whose routing is `broadcast` each worker has a run of its own, and [`JobContext::shard`] tells which part
+//! of the work it is.
+//!
 //! A long one tells [how far it is](JobContext::progress), and [saves](JobContext::checkpoint) what its next
 //! attempt needs in order not to begin from the start.
 #![warn(missing_docs)]
@@ -67,6 +70,6 @@ pub use stop::StopReason;
 pub use worker::Worker;
 
 pub use forest_etcd::{EtcdConfig, TlsConfig};
-pub use forest_proto::record::Origin;
+pub use forest_proto::record::{Origin, Shard};
 pub use forest_proto::time::Instant;
 pub use forest_proto::{GroupName, JobId, RunId, SharedName, TargetName};

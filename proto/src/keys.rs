@@ -23,6 +23,7 @@
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
+//! | `server/spread/{group}/{run}` | a broadcast that has become one run for each client, until all of them have ended |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
 //! | `client/snapshot/{group}/{client}/{run}` | *published*: given, not yet claimed |
 //! | `client/execute/snapshot/{group}/{client}/{run}` | *published*: claimed or ended |
@@ -101,6 +102,7 @@ pub enum Key {
     Audit { at: Instant, id: RequestKey },
     Join { segment: Segment, job: JobId },
     Pending { group: GroupName, run: RunId },
+    Spread { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
     Snapshot { group: GroupName, client: ClientId, run: RunId },
     Execution { group: GroupName, client: Option<ClientId>, run: RunId },
@@ -233,6 +235,11 @@ impl Keyspace {
     }
     #[must_use]
     #[allow(missing_docs)]
+    pub fn spread(&self, group: &GroupName, run: &RunId) -> String {
+        format!("{}/server/spread/{group}/{run}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
     pub fn client(&self, group: &GroupName, client: &ClientId) -> String {
         format!("{}/client/{group}/clients/{client}", self.root)
     }
@@ -259,8 +266,8 @@ impl Keyspace {
     }
     /// The prefixes of all keys that stand for a run which is not over and done with.
     #[must_use]
-    pub fn runs(&self) -> [String; 4] {
-        ["server/delay", "server/pending", "client/snapshot", "client/execute/snapshot"]
+    pub fn runs(&self) -> [String; 5] {
+        ["server/delay", "server/pending", "server/spread", "client/snapshot", "client/execute/snapshot"]
             .map(|part| format!("{}/{part}/", self.root))
     }
     /// The prefix under which a client finds requests to stop.
@@ -335,6 +342,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         }
         "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
+        "spread" => Key::Spread { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
     })
 }
@@ -387,6 +395,7 @@ mod tests {
             (keys.session(&secret), Key::Session(secret)),
             (keys.audit(due, &id), Key::Audit { at: due, id }),
             (keys.pending(&group, &run), Key::Pending { group: g(), run: r() }),
+            (keys.spread(&group, &run), Key::Spread { group: g(), run: r() }),
             (keys.client(&group, &client), Key::Client { group: g(), client: c() }),
             (keys.snapshot(&group, &client, &run), Key::Snapshot { group: g(), client: c(), run: r() }),
             (

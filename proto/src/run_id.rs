@@ -6,6 +6,8 @@
 //! run of a backfill ends in `b{mark}`, where the mark comes from the backfill: the same fire may be made up for again.
 //! The run of a job that follows others ends in `f`, with a mark from the run that it follows where it follows one job,
 //! and with none where it has waited for several.
+//! A shard of a broadcast has the id of the run that was spread, with `s{index}` behind it; its further attempts have
+//! their own number in it.
 //! So the id of a scheduled run is a pure function of (job, fire time, attempt): whoever computes it
 //! again gets the same key. Ids sort by time, are at most 64 characters long and safe in keys and URLs.
 
@@ -25,6 +27,11 @@ use crate::time::Instant;
 /// The largest attempt number that an id can carry.
 pub const MAX_ATTEMPT: u32 = 999;
 
+/// The longest id that the history can hold.
+const MAX_LENGTH: usize = 64;
+/// A shard's index has at most so many digits.
+const INDEX_DIGITS: usize = 3;
+
 const STAMP: usize = 17;
 const PLANNED: &str = "d";
 const FOLLOWING: &str = "f";
@@ -41,6 +48,7 @@ const FOLLOWING: &str = "f";
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema), schema(value_type = String))]
 pub struct RunId(Arc<str>);
 
 /// A text that is not a run id.
@@ -84,9 +92,42 @@ impl RunId {
     /// The same fire or request, another attempt.
     #[must_use]
     pub fn with_attempt(&self, attempt: u32) -> Self {
-        let (stamp, job, _, mark) = self.parts();
+        let Parts { stamp, job, mark, shard, .. } = self.parts();
         let attempt = attempt.clamp(1, MAX_ATTEMPT);
-        Self(format!("{stamp}-{job}-{attempt}{mark}").into())
+        let shard = shard.map(|index| format!("s{index}")).unwrap_or_default();
+        Self(format!("{stamp}-{job}-{attempt}{mark}{shard}").into())
+    }
+
+    /// The first attempt of a shard of this run. `None` if the id would be too long, which it never is for a job whose
+    /// id has at most 29 characters, or if the run is a shard itself.
+    ///
+    /// ```
+    /// # use forest_proto::{JobId, RunId, time::Instant};
+    /// let job = JobId::new("20261121090000123456").unwrap();
+    /// let whole = RunId::scheduled(&job, Instant::from_ms(1_795_000_000_000), 1);
+    /// let shard = whole.shard_run(3).unwrap();
+    /// assert_eq!(shard.as_str(), "20261118110640000-20261121090000123456-1s3");
+    /// assert_eq!((shard.shard(), shard.with_attempt(2).parent()), (Some(3), Some(whole)));
+    /// ```
+    #[must_use]
+    pub fn shard_run(&self, index: u32) -> Option<Self> {
+        let Parts { stamp, job, mark, shard, .. } = self.parts();
+        let longest = self.with_attempt(MAX_ATTEMPT).0.len() + 1 + INDEX_DIGITS;
+        let fits = shard.is_none() && longest <= MAX_LENGTH && index.to_string().len() <= INDEX_DIGITS;
+        fits.then(|| Self(format!("{stamp}-{job}-1{mark}s{index}").into()))
+    }
+
+    /// Of a shard, its index.
+    #[must_use]
+    pub fn shard(&self) -> Option<u32> {
+        self.parts().shard
+    }
+
+    /// Of a shard, the run that was spread.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let Parts { stamp, job, mark, shard, .. } = self.parts();
+        shard.map(|_| Self(format!("{stamp}-{job}-1{mark}").into()))
     }
 
     fn build(stamp: &str, job: &JobId, attempt: u32, mark: &str) -> Self {
@@ -94,51 +135,51 @@ impl RunId {
         Self(format!("{stamp}-{job}-{attempt}{mark}").into())
     }
 
-    fn parts(&self) -> (&str, &str, u32, &str) {
+    fn parts(&self) -> Parts<'_> {
         // Checked when the id was made; a wrong id cannot exist.
-        split(&self.0).unwrap_or(("", "", 1, ""))
+        split(&self.0).unwrap_or(Parts { stamp: "", job: "", attempt: 1, mark: "", shard: None })
     }
 
     /// The job it belongs to.
     #[must_use]
     pub fn job(&self) -> &str {
-        self.parts().1
+        self.parts().job
     }
 
     /// Which attempt this is, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.parts().2
+        self.parts().attempt
     }
 
     /// Whether somebody asked for this run, rather than the schedule.
     #[must_use]
     pub fn is_manual(&self) -> bool {
-        self.parts().3.starts_with('m')
+        self.parts().mark.starts_with('m')
     }
 
     /// Whether a backfill made it. All runs of one backfill have the same mark, and no others of the job have.
     #[must_use]
     pub fn backfill_mark(&self) -> Option<&str> {
-        Some(self.parts().3).filter(|mark| mark.starts_with('b'))
+        Some(self.parts().mark).filter(|mark| mark.starts_with('b'))
     }
 
     /// Whether it is one of a fixed delay.
     #[must_use]
     pub fn is_planned(&self) -> bool {
-        self.parts().3 == PLANNED
+        self.parts().mark == PLANNED
     }
 
     /// Whether it follows runs of other jobs.
     #[must_use]
     pub fn is_following(&self) -> bool {
-        self.parts().3.starts_with(FOLLOWING)
+        self.parts().mark.starts_with(FOLLOWING)
     }
 
     /// The fire time or the time of the request.
     #[must_use]
     pub fn at(&self) -> Instant {
-        parse_stamp(self.parts().0).unwrap_or(Instant::from_ms(0))
+        parse_stamp(self.parts().stamp).unwrap_or(Instant::from_ms(0))
     }
 
     /// The id as text.
@@ -188,11 +229,24 @@ pub(crate) fn parse_stamp(text: &str) -> Option<Instant> {
     Some(Instant::from_ms(at.as_millisecond()))
 }
 
-fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
+/// What an id is made of.
+struct Parts<'a> {
+    stamp: &'a str,
+    job: &'a str,
+    attempt: u32,
+    mark: &'a str,
+    shard: Option<u32>,
+}
+
+fn split(text: &str) -> Option<Parts<'_>> {
     let (stamp, rest) = text.split_once('-')?;
     let (job, tail) = rest.rsplit_once('-')?;
     let digits = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
-    let (attempt, mark) = tail.split_at(digits);
+    let (attempt, marks) = tail.split_at(digits);
+    let (mark, shard) = match marks.split_once('s') {
+        Some((mark, index)) => (mark, Some(read_index(index)?)),
+        None => (marks, None),
+    };
     let attempt: u32 = attempt.parse().ok().filter(|a| (1..=MAX_ATTEMPT).contains(a))?;
     let canonical = !tail.starts_with('0');
     let marked = mark.is_empty()
@@ -201,7 +255,13 @@ fn split(text: &str) -> Option<(&str, &str, u32, &str)> {
         || (mark.len() == 9
             && mark.starts_with(['m', 'b', 'f'])
             && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
-    (canonical && marked).then_some((stamp, job, attempt, mark))
+    (canonical && marked).then_some(Parts { stamp, job, attempt, mark, shard })
+}
+
+fn read_index(text: &str) -> Option<u32> {
+    let canonical = text == "0" || !text.starts_with('0');
+    let digits = text.len() <= INDEX_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
+    if canonical && digits { text.parse().ok() } else { None }
 }
 
 impl FromStr for RunId {
@@ -209,7 +269,7 @@ impl FromStr for RunId {
     fn from_str(text: &str) -> Result<Self, RunIdError> {
         let valid = text.is_ascii()
             && split(text)
-                .is_some_and(|(stamp, job, _, _)| parse_stamp(stamp).is_some() && JobId::new(job).is_ok());
+                .is_some_and(|parts| parse_stamp(parts.stamp).is_some() && JobId::new(parts.job).is_ok());
         if valid { Ok(Self(text.into())) } else { Err(RunIdError(text.chars().take(80).collect())) }
     }
 }
@@ -293,6 +353,28 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_knows_its_index_and_its_parent() {
+        let (job, at) = (JobId::new("j".repeat(29)).expect("valid"), Instant::from_ms(1_795_000_000_000));
+        let key = RequestKey::new("k").expect("valid");
+        for whole in [RunId::scheduled(&job, at, 1), RunId::planned(&job, at), RunId::manual(&job, at, &key)]
+        {
+            let shard = whole.shard_run(499).expect("fits").with_attempt(MAX_ATTEMPT);
+            assert_eq!(shard.as_str().parse::<RunId>().as_ref(), Ok(&shard));
+            assert_eq!((shard.shard(), shard.parent().as_ref()), (Some(499), Some(&whole)));
+            assert_eq!((shard.at(), shard.job(), shard.attempt()), (at, job.as_str(), MAX_ATTEMPT));
+            assert_eq!(shard.is_manual(), whole.is_manual());
+            assert!(
+                shard.as_str().len() <= MAX_LENGTH
+                    && shard.shard_run(0).is_none()
+                    && whole.parent().is_none()
+            );
+        }
+        let long = JobId::new("j".repeat(32)).expect("valid");
+        assert!(RunId::manual(&long, at, &key).shard_run(0).is_none(), "no column would hold it");
+        assert!(RunId::scheduled(&job, at, 1).shard_run(1000).is_none());
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for text in [
             "",
@@ -305,6 +387,11 @@ mod tests {
             "20261121000000000-a/b-1",
             "20261121000000000-a-1x",
             "20261121000000000-a-1000",
+            "20261121000000000-a-1s",
+            "20261121000000000-a-1s01",
+            "20261121000000000-a-1s1000",
+            "20261121000000000-a-1s1s1",
+            "20261121000000000-a-1s1d",
             "2026112100000000é-a-1",
         ] {
             assert!(text.parse::<RunId>().is_err(), "{text}");

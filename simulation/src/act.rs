@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use forest_etcd::Process;
 use forest_proto::admin::v1 as api;
-use forest_proto::record::{Misfire, Overlap};
+use forest_proto::record::{Misfire, Overlap, Routing};
 use forest_proto::time::Instant;
 use forest_proto::{Key, Keyspace, RunId};
 use serde_json::json;
@@ -95,6 +95,11 @@ fn patch(spec: &JobSpec, jobs: &JobIds) -> Option<serde_json::Value> {
     if let Some(count) = spec.max_in_flight {
         patch["max_in_flight"] = json!(count);
     }
+    if spec.routing == Routing::Broadcast {
+        patch["shard_params"] = json!("0=first,1=second");
+    } else {
+        patch["shard_params"] = json!(null);
+    }
     if let Some(ms) = spec.timeout_ms {
         patch["timeout_ms"] = json!(ms);
     }
@@ -134,7 +139,7 @@ fn alive(cluster: &Cluster) -> Vec<RunId> {
         .list(&keys.all())
         .iter()
         .filter_map(|kv| match keys.parse(&String::from_utf8_lossy(&kv.key))? {
-            Key::Delay { run, .. } | Key::Pending { run, .. } => Some(run),
+            Key::Delay { run, .. } | Key::Pending { run, .. } | Key::Spread { run, .. } => Some(run),
             Key::Snapshot { run, .. } | Key::Execution { run, .. } => Some(run),
             _ => None,
         })

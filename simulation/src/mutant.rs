@@ -19,6 +19,10 @@ pub enum Step {
     Retry,
     RequestRun,
     Assign,
+    /// Makes shards of a broadcast.
+    Spread,
+    /// Settles shards with their parent.
+    Shards,
     Move,
     Lost,
     Settle,
@@ -85,6 +89,7 @@ const REQUEST: &str = "/server/request/";
 const BACKFILL: &str = "/server/backfill/";
 const ANSWER: &str = "/server/answer/";
 const PENDING: &str = "/server/pending/";
+const SPREAD: &str = "/server/spread/";
 const CONF: &str = "/server/conf/";
 const JOIN: &str = "/server/join/";
 const GROUP: &str = "/server/group/";
@@ -96,7 +101,7 @@ const REGISTRATION: &str = "/clients/";
 use About::{Created, Modified};
 use Stage::{
     Any, Backfilled, Cancelled, Chained, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
-    Unanswered,
+    Scattered, Unanswered,
 };
 
 #[rustfmt::skip]
@@ -109,11 +114,16 @@ pub const MUTANTS: &[Mutant] = &[
     without("retry-delay", Step::Retry, DELAY, Modified, Deposed, 100),
     without("retry-job", Step::Retry, CONF, Modified, Any, 200),
     without("request-term", Step::RequestRun, LEADER, Created, Deposed, 400),
-    without("request-request", Step::RequestRun, REQUEST, Modified, Any, 100),
+    without("request-request", Step::RequestRun, REQUEST, Modified, Any, 2500),
     without("request-job", Step::RequestRun, CONF, Modified, Any, 800),
     without("request-cursor", Step::RequestRun, CURSOR, Modified, Unanswered, 300),
     without("assign-term", Step::Assign, LEADER, Created, Deposed, 200),
     without("assign-pending", Step::Assign, PENDING, Modified, Deposed, 200),
+    without("spread-term", Step::Spread, LEADER, Created, Scattered, 100),
+    without("spread-pending", Step::Spread, PENDING, Modified, Scattered, 100),
+    without("shards-term", Step::Shards, LEADER, Created, Scattered, 100),
+    without("shards-parent", Step::Shards, SPREAD, Modified, Scattered, 100),
+    without("cancel-parent", Step::Cancel, SPREAD, Modified, Scattered, 600),
     without("move-term", Step::Move, LEADER, Created, Deposed, 100),
     without("move-snapshot", Step::Move, SNAPSHOT, Modified, Frozen, 100),
     without("move-registration", Step::Move, REGISTRATION, Modified, Frozen, 5700),
@@ -223,6 +233,8 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
         () if leads && (puts(BACKFILL) || deletes(BACKFILL)) => Step::Backfill,
         () if leads && puts(CURSOR) => Step::Dispatch,
         () if leads && deletes(DELAY) => Step::Retry,
+        () if leads && puts(SPREAD) && puts(PENDING) => Step::Spread,
+        () if leads && (puts(SPREAD) || deletes(SPREAD)) => Step::Shards,
         () if leads && deletes(PENDING) => Step::Assign,
         () if leads && deletes(SNAPSHOT) => Step::Move,
         () if leads && puts(EXECUTION) && compares(REGISTRATION) => Step::Lost,

@@ -387,6 +387,13 @@ impl JobSpec {
             // As often as those that it follows.
             Fires::After(_) => 1_000,
         };
+        if spec.routing == Routing::Broadcast {
+            // Every client has to do it.
+            spec.takes_ms = spec.takes_ms.min(300);
+            if matches!(spec.overlap, Overlap::Allow | Overlap::QueueAll) {
+                spec.overlap = Overlap::QueueOne;
+            }
+        }
         let too_much = spec.takes_ms * u64::from(spec.max_attempts) > period;
         if too_much && matches!(spec.overlap, Overlap::Allow | Overlap::QueueAll) {
             spec.overlap = Overlap::Forbid;
@@ -431,7 +438,7 @@ impl JobSpec {
     }
 }
 
-const ROUTINGS: [Routing; 10] = [
+const ROUTINGS: [Routing; 11] = [
     Routing::RoundRobin,
     Routing::First,
     Routing::Last,
@@ -442,6 +449,7 @@ const ROUTINGS: [Routing; 10] = [
     Routing::Failover,
     Routing::BusyOver,
     Routing::LeastLoaded,
+    Routing::Broadcast,
 ];
 
 fn random_act(random: &mut Rng, jobs: usize, key: u64) -> Act {

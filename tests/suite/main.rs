@@ -6,6 +6,7 @@
 mod admin;
 mod architecture;
 mod backfill;
+mod broadcast;
 mod calendars;
 mod cli;
 mod clients;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use forest_proto::record::{ShardParams, ShardParamsError};
 
 use forest_proto::record::RetryBackoff;
 
@@ -147,9 +148,12 @@ pub(crate) struct JobFlags {
     /// Which of the able clients gets a run.
     #[arg(long, value_parser = [
         "round_robin", "first", "last", "random", "consistent_hash", "least_frequently_used",
-        "least_recently_used", "failover", "busy_over", "least_loaded",
+        "least_recently_used", "failover", "busy_over", "least_loaded", "broadcast",
     ])]
     pub(crate) routing: Option<String>,
+    /// What single shards get with --routing broadcast, by index from 0: "0=Beijing,1=Shanghai". "" for nothing.
+    #[arg(long, value_name = "INDEX=TEXT,..", value_parser = shard_params)]
+    pub(crate) shard_params: Option<ShardParams>,
     /// Only clients with this label; more than once for several. "" for none.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
@@ -324,6 +328,10 @@ fn instant(text: &str) -> Result<String, String> {
     Ok(format!("{at:.3}"))
 }
 
+fn shard_params(text: &str) -> Result<ShardParams, String> {
+    text.parse().map_err(|error: ShardParamsError| error.to_string())
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -388,6 +396,7 @@ mod tests {
         check(&["add", "--after", "7", "--after-within", "week"], ErrorKind::InvalidValue);
         check(&["add", "--at", "tomorrow"], ErrorKind::ValueValidation);
         check(&["add", "--label", "zone"], ErrorKind::ValueValidation);
+        check(&["add", "--shard-params", "Beijing"], ErrorKind::ValueValidation);
         check(&["add", "--every", "often"], ErrorKind::ValueValidation);
         check(&["add", "--retry-backoff", "first=soon"], ErrorKind::ValueValidation);
         check(&["add", "--retry-backoff", "first=1s", "--retry-delays", "1m"], ErrorKind::ArgumentConflict);

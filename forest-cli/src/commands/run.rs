@@ -72,7 +72,7 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
     let row = |run: &Run| {
         vec![
             run.id.clone(),
-            run.job_name.clone(),
+            format!("{}{}", run.job_name, shard_mark(run)),
             view.second(run.created_at),
             how_far(run),
             run.group.clone(),
@@ -119,6 +119,33 @@ fn how_far(run: &Run) -> String {
     format!("{}{more}", state(run))
 }
 
+/// Of a shard, its index and how many there are.
+fn shard_mark(run: &Run) -> String {
+    match &run.shard {
+        Some(shard) if shard.total > 0 => format!(" [{}/{}]", shard.index, shard.total),
+        Some(shard) => format!(" [{}]", shard.index),
+        None => String::new(),
+    }
+}
+
+fn shard_fields(run: &Run) -> Vec<Field> {
+    let mut fields = Vec::new();
+    if let Some(shard) = &run.shard {
+        let total = if shard.total > 0 { format!(" of {}", shard.total) } else { String::new() };
+        let params = if shard.params.is_empty() { String::new() } else { format!(": {}", shard.params) };
+        fields.push(field("shard", format!("{}{total}{params}", shard.index)));
+        fields.push(field("broadcast", shard.parent.as_str()));
+    }
+    if !run.shards.is_empty() {
+        let line = |shard: &Run| {
+            let index = shard.shard.as_ref().map_or(0, |shard| shard.index);
+            format!("{index}  {}  {}  {}", state(shard), or_dash(&shard.client), shard.id)
+        };
+        fields.push(field("shards", run.shards.iter().map(line).collect::<Vec<_>>().join("\n")));
+    }
+    fields
+}
+
 /// How far a run is, as its handler says.
 fn progress_text(progress: &Progress) -> String {
     let text = if progress.text.is_empty() { String::new() } else { format!(" {}", progress.text) };
@@ -154,6 +181,7 @@ pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
         let told = format!("{}, told {}", progress_text(progress), view.instant(progress.at));
         fields.push(field("progress", told));
     }
+    fields.extend(shard_fields(run));
     fields.push(field("params", run.params.as_str()));
     fields.push(field(&format!("result{cut}"), run.result.as_str()));
     fields
@@ -188,6 +216,10 @@ pub(super) fn to_json(run: &Run) -> Value {
         "progress": run.progress.as_ref().map(|progress| json!({
             "percent": progress.percent, "text": progress.text, "at": instant_json(progress.at),
         })),
+        "shard": run.shard.as_ref().map(|shard| json!({
+            "index": shard.index, "total": shard.total, "parent": shard.parent, "params": shard.params,
+        })),
+        "shards": run.shards.iter().map(to_json).collect::<Vec<_>>(),
     })
 }
 
@@ -195,9 +227,9 @@ pub(super) fn to_json(run: &Run) -> Value {
 mod tests {
     use serde_json::{Value, json};
 
-    use forest_proto::admin::v1::Progress;
+    use forest_proto::admin::v1::{Progress, Shard};
 
-    use super::how_far;
+    use super::{how_far, shard_mark};
     use crate::error::Exit;
     use crate::fake::{Fake, run_in};
 
@@ -261,7 +293,7 @@ result         line one
 ";
         assert_eq!(fake.cli(&["run", "get", "20261118110640000-11-1"]).await.stdout, expected);
         let json = fake.cli(&["run", "get", "20261118110640000-11-1", "-o", "json"]).await.json();
-        assert_eq!(json.as_object().map(serde_json::Map::len), Some(25));
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(27));
         assert_eq!((&json["state"], &json["outcome"]), (&json!("finished"), &json!("failed")));
         assert_eq!(json["started_at"], "2026-11-18T11:06:40.120Z");
         let pending = fake.cli(&["run", "get", "20261118110640000-10-1", "-o", "json"]).await.json();
@@ -301,6 +333,28 @@ result         line one
         assert_eq!((ran.exit, ran.json()["outcome"].clone()), (Exit::Refused, json!("failed")));
         let missing = fake.cli(&["run", "wait", "x", "--wait-timeout", "1ms"]).await;
         assert_eq!((missing.exit, missing.stdout.as_str()), (Exit::NotFound, ""));
+    }
+
+    #[tokio::test]
+    async fn a_shard_shows_its_index_and_a_broadcast_its_shards() {
+        let parent = "20261118110640000-10-1";
+        let mut shard = run_in("running", "");
+        (shard.id, shard.job_name, shard.client) = (format!("{parent}s1"), "bill".into(), "w1".into());
+        shard.shard = Some(Shard { index: 1, total: 4, parent: parent.into(), params: "Shanghai".into() });
+        let mut whole = run_in("running", "");
+        whole.shards = vec![shard.clone()];
+        assert_eq!((shard_mark(&shard).as_str(), shard_mark(&whole).as_str()), (" [1/4]", ""));
+        let fake = Fake::start().await;
+        fake.state().polls = [Ok(shard.clone()), Ok(whole), Ok(shard)].into();
+        let table = fake.cli(&["run", "get", "r7"]).await.stdout;
+        assert!(
+            table.contains("shard          1 of 4: Shanghai\nbroadcast      20261118110640000-10-1\n"),
+            "{table}"
+        );
+        let table = fake.cli(&["run", "get", "r7"]).await.stdout;
+        assert!(table.contains("shards         1  running  w1  20261118110640000-10-1s1\n"), "{table}");
+        let json = fake.cli(&["run", "get", "r7", "-o", "json"]).await.json();
+        assert_eq!(json["shard"], json!({"index": 1, "total": 4, "parent": parent, "params": "Shanghai"}));
     }
 
     #[tokio::test]

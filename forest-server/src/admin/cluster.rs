@@ -169,7 +169,7 @@ fn count(view: &View, now_ms: i64) -> ClusterSummary {
             Place::Pending { .. } => summary.pending += 1,
             Place::Queued { .. } => summary.queued += 1,
             Place::Running { .. } => summary.running += 1,
-            Place::Ended { .. } => {}
+            Place::Spread { .. } | Place::Ended { .. } => {}
         }
     }
     let oldest = view.runs.parked_groups().flat_map(|(_, runs)| runs).map(|run| run.at().as_ms()).min();

@@ -242,6 +242,9 @@ fn of_run(run: &RunSummary) -> (String, String) {
         RunState::Delayed => ("planned", "it is planned and not due yet".to_owned()),
         RunState::Pending => ("pending", "the run waits: see `pending list` for why".to_owned()),
         RunState::Queued => ("dispatched", format!("the run was given to {}", run.client)),
+        RunState::Running if run.client.is_empty() => {
+            ("dispatched", "its shards are with the clients".to_owned())
+        }
         RunState::Running => ("dispatched", format!("{} executes it", run.client)),
         RunState::Finished => {
             let ended = run.entry.as_ref().map(|entry| (entry.outcome, entry.result.clone()));

@@ -1,6 +1,6 @@
 //! Runs: those alive from the view, those ended from the history.
 
-use forest_proto::record::{Delay, Execution, Outcome, Role, Snapshot, decode};
+use forest_proto::record::{Delay, Execution, Outcome, Role, Snapshot, Spread, decode};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId};
 
@@ -37,6 +37,8 @@ pub(crate) struct RunSummary {
     pub(crate) snapshot: Option<Box<Snapshot>>,
     pub(crate) execution: Option<Box<Execution>>,
     pub(crate) fencing_token: i64,
+    /// Of a broadcast, where it is asked for: the last attempt of each shard.
+    pub(crate) shards: Vec<RunSummary>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -53,17 +55,22 @@ impl Admin {
     /// A run, wherever it is.
     pub(crate) async fn run(&self, id: &str) -> Result<RunSummary, AdminError> {
         if let Ok(run) = id.parse::<RunId>() {
-            let live = self.read(move |now| Some(summarise(&run, now.view.runs.get(&run)?))).await?;
+            let looked = run.clone();
+            let live = self.read(move |now| Some(summarise(&looked, now.view.runs.get(&looked)?))).await?;
             if let Some(mut summary) = live {
                 self.may_see(&summary)?;
                 self.complete(&mut summary).await?;
+                summary.shards = self.shards(&run).await?;
                 return Ok(summary);
             }
         }
         match self.inner.history.get(id).await? {
             Some(entry) => {
-                let summary = from_history(entry);
+                let mut summary = from_history(entry);
                 self.may_see(&summary)?;
+                if let Ok(run) = id.parse() {
+                    summary.shards = self.shards(&run).await?;
+                }
                 Ok(summary)
             }
             None => Err(AdminError::not_found("run", id)),
@@ -233,7 +240,7 @@ fn list_pending(view: &View, group: &str, after: Option<&RunId>, limit: usize) -
     runs.into_iter().take(limit).filter_map(|run| Some(summarise(run, view.runs.get(run)?))).collect()
 }
 
-fn summarise(id: &RunId, run: &Run) -> RunSummary {
+pub(super) fn summarise(id: &RunId, run: &Run) -> RunSummary {
     let value = run.value.as_deref();
     let snapshot = || value.and_then(|value| decode::<Snapshot>(value).ok()).map(Box::new);
     let mut summary = RunSummary {
@@ -246,6 +253,7 @@ fn summarise(id: &RunId, run: &Run) -> RunSummary {
         snapshot: None,
         execution: None,
         fencing_token: 0,
+        shards: Vec::new(),
     };
     match &run.place {
         Place::Delayed { .. } => {
@@ -257,6 +265,11 @@ fn summarise(id: &RunId, run: &Run) -> RunSummary {
         Place::Queued { client, .. } => {
             (summary.state, summary.snapshot, summary.client) =
                 (RunState::Queued, snapshot(), client.to_string());
+        }
+        Place::Spread { .. } => {
+            let spread = value.and_then(|value| decode::<Spread>(value).ok());
+            summary.state = RunState::Running;
+            summary.snapshot = spread.map(|spread| Box::new(spread.snapshot));
         }
         Place::Running { client } => {
             (summary.state, summary.client, summary.fencing_token) =
@@ -281,6 +294,7 @@ pub(super) fn from_history(entry: Entry) -> RunSummary {
         snapshot: None,
         execution: None,
         fencing_token: entry.fencing_token,
+        shards: Vec::new(),
         entry: Some(Box::new(entry)),
     }
 }

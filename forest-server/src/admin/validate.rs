@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use forest_proto::record::{
-    Job, MAX_PARAMS, Misfire, OnLost, Outcome, Overlap, RetryBackoff, Routing, Trigger,
+    Job, MAX_PARAMS, MAX_SHARD_PARAMS, MAX_SHARDS, Misfire, OnLost, Outcome, Overlap, RetryBackoff, Routing,
+    Trigger,
 };
 use forest_proto::time::Instant;
 use serde_json::{Map, Value};
@@ -78,7 +79,6 @@ pub(super) fn check(
     short_text("remark", &job.remark, 255)?;
     short_text("pause_reason", &job.pause_reason, 255)?;
     check_params(&job.params)?;
-    refuse_unsupported(job)?;
     dependencies::check(job)?;
     check_calendars(&job.calendars)?;
     if !job.calendars.is_empty() && !matches!(job.trigger, Trigger::Cron | Trigger::FixedRate { .. }) {
@@ -107,6 +107,7 @@ pub(super) fn check(
         return Err(AdminError::invalid("ends_at", format!("is before starts_at, {starts_at}")));
     }
     check_overlap(job)?;
+    check_shards(job)?;
     check_attempts(job)?;
     check_labels(job)?;
     limit("max_in_flight", job.max_in_flight)?;
@@ -187,6 +188,22 @@ fn check_overlap(job: &Job) -> Result<(), AdminError> {
         }
     }
     Ok(())
+}
+
+fn check_shards(job: &Job) -> Result<(), AdminError> {
+    let refused = |reason: String| Err(AdminError::invalid("shard_params", reason));
+    if !job.shard_params.is_empty() && job.routing != Routing::Broadcast {
+        return refused("is for routing broadcast only: leave it out".into());
+    }
+    if let Some((index, _)) = job.shard_params.iter().find(|(index, _)| *index >= MAX_SHARDS) {
+        return refused(format!("{index} is not the index of a shard: use 0 to {}", MAX_SHARDS - 1));
+    }
+    match job.shard_params.bytes() {
+        bytes if bytes > MAX_SHARD_PARAMS => {
+            refused(format!("{bytes} bytes are more than {MAX_SHARD_PARAMS}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn check_params(params: &str) -> Result<(), AdminError> {
@@ -280,20 +297,6 @@ fn check_retry_if(job: &Job) -> Result<(), AdminError> {
             refused("must name lost too, because of on_lost = retry".into())
         }
         _ => Ok(()),
-    }
-}
-
-/// The document has room for more than this version can do. What it cannot do, it does not store.
-fn refuse_unsupported(job: &Job) -> Result<(), AdminError> {
-    let unsupported = [
-        ("routing", job.routing == Routing::Broadcast, "use another routing"),
-        ("shard_params", !job.shard_params.is_empty(), "leave it out"),
-    ];
-    match unsupported.iter().find(|(_, wanted, _)| *wanted) {
-        Some((field, _, instead)) => {
-            Err(AdminError::invalid(*field, format!("this version of the server cannot do that: {instead}")))
-        }
-        None => Ok(()),
     }
 }
 

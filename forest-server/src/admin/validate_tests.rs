@@ -74,3 +74,17 @@ fn a_timeout_has_bounds() {
     assert_refused("timeout_ms", "99 is not", |job| job.timeout_ms = Some(99));
     assert_refused("timeout_ms", "is not", |job| job.timeout_ms = Some(u64::MAX));
 }
+
+#[test]
+fn parameters_of_shards_are_for_broadcasts_and_have_bounds() {
+    let set = |text: &str, routing| {
+        let params: forest_proto::record::ShardParams = text.parse().expect("reads");
+        move |job: &mut Job| (job.shard_params, job.routing) = (params.clone(), routing)
+    };
+    assert_eq!(refusal(set("0=Beijing,499=Shanghai", Routing::Broadcast)), None);
+    assert_eq!(refusal(set("", Routing::Broadcast)), None);
+    assert_refused("shard_params", "routing broadcast only", set("0=Beijing", Routing::First));
+    assert_refused("shard_params", "500 is not the index", set("500=Beijing", Routing::Broadcast));
+    let long = format!("0={}", "x".repeat(MAX_SHARD_PARAMS + 1));
+    assert_refused("shard_params", "16385 bytes", set(&long, Routing::Broadcast));
+}

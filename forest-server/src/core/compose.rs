@@ -3,7 +3,9 @@
 use std::hash::Hasher;
 
 use fnv::FnvHasher;
-use forest_proto::record::{Delay, Execution, Job, Origin, Outcome, RetryBackoff, Snapshot};
+use forest_proto::record::{
+    Delay, Execution, Job, Origin, Outcome, RetryBackoff, Routing, Shard, ShardParams, Snapshot,
+};
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, RunId, TargetName};
 use jiff::tz::TimeZone;
@@ -44,6 +46,8 @@ pub(crate) struct Occasion {
     pub(crate) pinned: Option<ClientId>,
     /// The run of another job that it follows.
     pub(crate) cause: Option<RunId>,
+    /// Which shard of a broadcast it is.
+    pub(crate) shard: Option<Shard>,
 }
 
 impl Occasion {
@@ -57,6 +61,7 @@ impl Occasion {
             checkpoint: None,
             pinned: None,
             cause: None,
+            shard: None,
         }
     }
 }
@@ -72,6 +77,7 @@ impl Composer<'_> {
             .map_or(self.defaults.start_deadline_ms, |ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let zone_name =
             if self.defaults.zone_name == "UTC" { String::new() } else { self.defaults.zone_name.clone() };
+        let spreads = job.routing == Routing::Broadcast && occasion.shard.is_none();
         Snapshot {
             attempt: occasion.run.attempt(),
             id: occasion.run,
@@ -95,7 +101,6 @@ impl Composer<'_> {
             origin: occasion.origin,
             job_version: job.version,
             cause: occasion.cause,
-            followed: false,
             start_deadline: Some(Instant::from_ms(self.now_ms.saturating_add(wait))),
             waits: false,
             missed_fires: occasion.missed_fires,
@@ -104,15 +109,20 @@ impl Composer<'_> {
             priority: job.priority,
             pinned: occasion.pinned,
             limited: job.max_in_flight.is_some(),
+            followed: occasion.shard.is_some(),
+            shard: occasion.shard,
+            shard_params: if spreads { job.shard_params.clone() } else { ShardParams::default() },
             node: self.term.node().to_string(),
             term: self.term.number(),
             server_zone: zone_name,
         }
     }
 
-    /// A decision about a run that never started.
+    /// A decision about a run that never started. What becomes of a shard is still to be settled with its parent.
     pub(crate) fn never_started(&self, snapshot: Snapshot, outcome: Outcome, why: &str) -> Execution {
-        Execution::never_started(snapshot, outcome, why, self.now())
+        let mut execution = Execution::never_started(snapshot, outcome, why, self.now());
+        execution.decided = execution.snapshot.shard.is_none();
+        execution
     }
 
     /// The next attempt of a run, and when it is due.
@@ -136,6 +146,7 @@ impl Composer<'_> {
             checkpoint: ended.checkpoint.clone(),
             client: ended.pinned.clone(),
             cause: ended.cause.clone(),
+            shard: ended.shard.clone(),
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

@@ -11,6 +11,7 @@
 //! * [`compose`]: the documents that both write. [`routing`]: which client gets a run, and which
 //!   run goes first; [`need`]: what a run asks of its client.
 //! * [`access`]: who may administer the cluster.
+//! * [`spread`]: what becomes of a broadcast and its shards, as documents.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
@@ -33,6 +34,7 @@ pub(crate) mod roll;
 pub(crate) mod routing;
 pub(crate) mod runs;
 pub(crate) mod skips;
+pub(crate) mod spread;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;

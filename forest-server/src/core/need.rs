@@ -18,6 +18,8 @@ pub(crate) struct Need {
     /// The job, if its runs may have to wait while those of others go on: because it has a limit of its own,
     /// or because it keeps to one client.
     pub(crate) alone: Option<JobId>,
+    /// The client that a shard was made for: no other one gets it while that one would do.
+    pub(crate) home: Option<ClientId>,
     /// Whether it keeps to the client it has as long as that is there.
     pub(crate) faithful: bool,
 }
@@ -29,6 +31,7 @@ impl Need {
             target: snapshot.target.clone(),
             labels: snapshot.labels.clone(),
             pinned: snapshot.pinned.clone(),
+            home: snapshot.shard.as_ref().and_then(|shard| shard.client.clone()),
             alone: (snapshot.limited || faithful).then(|| snapshot.job_id.clone()),
             faithful,
         }

@@ -27,6 +27,8 @@ pub(crate) enum Place {
     Queued { client: ClientId, target: TargetName, deadline_ms: Option<i64> },
     /// Claimed.
     Running { client: ClientId },
+    /// A broadcast whose shards are there. `stopping`: they are not to go on.
+    Spread { stopping: bool },
     /// Ended. `client`: `None` if it never was anywhere.
     Ended { client: Option<ClientId>, state: ExecutionState },
 }
@@ -149,6 +151,18 @@ impl Runs {
         self.active.get(job.as_str()).into_iter().flatten()
     }
 
+    /// The shards of a broadcast that are not settled, all attempts.
+    pub(crate) fn shards(&self, parent: &RunId) -> impl Iterator<Item = &RunId> {
+        // Ids begin with the instant, and that of the parent is the first of them.
+        let at = parent.at();
+        let later = self.active.get(parent.job()).into_iter().flat_map(|runs| runs.range(parent.clone()..));
+        later.take_while(move |run| run.at() == at).filter(move |run| run.parent().as_ref() == Some(parent))
+    }
+
+    fn is_spread(&self, run: &RunId) -> bool {
+        self.all.get(run).is_some_and(|run| matches!(run.place, Place::Spread { .. }))
+    }
+
     pub(crate) fn load(&self, seat: &Seat) -> Option<&Load> {
         self.loads.get(seat)
     }
@@ -204,6 +218,12 @@ impl Runs {
             Some(Place::Pending { priority, .. }) => {
                 self.marked_parked.insert((Reverse(*priority), run.clone()));
             }
+            // The end of a shard is settled with its parent.
+            Some(Place::Ended { .. })
+                if let Some(parent) = run.parent().filter(|parent| self.is_spread(parent)) =>
+            {
+                self.marked.insert(parent);
+            }
             _ => {
                 self.marked.insert(run.clone());
             }
@@ -242,12 +262,17 @@ impl Runs {
         self.share_need(&mut run);
         self.index(id, &run);
         let waits = matches!(run.place, Place::Pending { waits: true, .. });
+        let stops = matches!(run.place, Place::Spread { stopping: true });
         self.all.insert(id.clone(), run);
         self.mark(id);
         if waits {
             // They may have to go for it.
             let others: Vec<_> = self.active.get(id.job()).into_iter().flatten().cloned().collect();
             others.iter().for_each(|other| self.mark(other));
+        }
+        if stops {
+            let shards: Vec<_> = self.shards(id).cloned().collect();
+            shards.iter().for_each(|shard| self.mark(shard));
         }
         if !self.waiting.is_empty() {
             self.promote(id.job());
@@ -350,7 +375,7 @@ impl Runs {
             Place::Running { client } => {
                 self.loads.entry((run.group.clone(), client.clone())).or_default().running.insert(id.clone());
             }
-            Place::Ended { .. } => {}
+            Place::Spread { .. } | Place::Ended { .. } => {}
         }
     }
 
@@ -405,7 +430,7 @@ impl Runs {
                     }
                 }
             }
-            Place::Ended { .. } => {}
+            Place::Spread { .. } | Place::Ended { .. } => {}
         }
     }
 

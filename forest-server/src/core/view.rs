@@ -9,7 +9,7 @@ use std::time::Duration;
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
     self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node,
-    Request, Snapshot, Status,
+    Request, Snapshot, Spread, Status,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -148,6 +148,7 @@ impl View {
             Some(
                 Key::Delay { run, .. }
                 | Key::Pending { run, .. }
+                | Key::Spread { run, .. }
                 | Key::Snapshot { run, .. }
                 | Key::Execution { run, .. },
             ) => run,
@@ -276,9 +277,11 @@ impl View {
             Key::Late { group, client, run } => {
                 self.late.put((run, (group, client)), (), revision, listing);
             }
-            Key::Delay { .. } | Key::Pending { .. } | Key::Snapshot { .. } | Key::Execution { .. } => {
-                self.put_run(key, kv)?;
-            }
+            Key::Delay { .. }
+            | Key::Pending { .. }
+            | Key::Spread { .. }
+            | Key::Snapshot { .. }
+            | Key::Execution { .. } => self.put_run(key, kv)?,
             Key::Cancel { group, client, run } => {
                 self.cancels.put((run, (group, client)), (), revision, listing);
             }
@@ -346,6 +349,7 @@ impl View {
         // The leader knows already what it has written itself.
         if let Key::Delay { run, .. }
         | Key::Pending { run, .. }
+        | Key::Spread { run, .. }
         | Key::Snapshot { run, .. }
         | Key::Execution { run, .. } = &key
             && self.runs.has_seen(run, kv.mod_revision, self.listing)
@@ -361,6 +365,10 @@ impl View {
             Key::Pending { group, run } => {
                 let snapshot: Snapshot = read(&kv.value)?;
                 (group, Place::pending(&snapshot), run, keep())
+            }
+            Key::Spread { group, run } => {
+                let spread: Spread = read(&kv.value)?;
+                (group, Place::Spread { stopping: spread.stopping.is_some() }, run, keep())
             }
             Key::Snapshot { group, client, run } => {
                 let snapshot: Snapshot = read(&kv.value)?;
@@ -475,6 +483,9 @@ impl View {
             }
             Key::Pending { run, .. } => {
                 self.runs.remove(&run, revision, |at| matches!(at, Place::Pending { .. }))
+            }
+            Key::Spread { run, .. } => {
+                self.runs.remove(&run, revision, |at| matches!(at, Place::Spread { .. }))
             }
             Key::Snapshot { group, client, run } => {
                 let was_there =

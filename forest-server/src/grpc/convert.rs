@@ -1,5 +1,6 @@
 //! Domain types as messages.
 
+use forest_proto::RunId;
 use forest_proto::admin::v1 as api;
 use forest_proto::record::{DayRange, Execution, Grants, Job, Outcome, Role, Snapshot, encode};
 use forest_proto::time::Instant;
@@ -240,12 +241,28 @@ impl From<RunSummary> for api::Run {
         run.state = state.into();
         (run.id, run.group, run.job_id) = (summary.id, summary.group, summary.job_id);
         (run.client, run.fencing_token) = (summary.client, summary.fencing_token);
+        run.shard = run.shard.or_else(|| shard_of(&run.id));
+        run.shards = summary.shards.into_iter().map(Self::from).collect();
         run
     }
 }
 
+/// What an id alone tells.
+fn shard_of(id: &str) -> Option<api::Shard> {
+    let run: RunId = id.parse().ok()?;
+    let (index, parent) = (run.shard()?, run.parent()?.to_string());
+    Some(api::Shard { index, parent, ..api::Shard::default() })
+}
+
 fn of_snapshot(s: Snapshot) -> api::Run {
+    let shard = s.shard.map(|shard| api::Shard {
+        index: shard.index,
+        total: shard.total,
+        parent: shard.parent.to_string(),
+        params: shard.params.unwrap_or_default(),
+    });
     api::Run {
+        shard,
         job_name: s.name,
         target: s.target.to_string(),
         scheduled_at: s.scheduled_at.as_ms(),

@@ -25,6 +25,7 @@ mod url;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forest_proto::RunId;
 use jiff::tz::TimeZone;
 
 pub use archive::{Archive, Archived};
@@ -143,6 +144,15 @@ impl History {
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Entry>, StoreError> {
         let entries = on_database!(self, backend => backend.entries(query::get(backend, id)).await, other => Err(archive::unread()))?;
         Ok(entries.into_iter().next())
+    }
+
+    /// The rows of all runs of one instant of a job, whatever their attempts and shards are, with long texts cut; also
+    /// those of a job whose id is this one with a hyphen and more behind it. At most `limit`.
+    pub(crate) async fn of_instant(&self, run: &RunId, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        // Ids begin with the instant and the job, and a dot is what comes after a hyphen.
+        let stem = run.as_str().rsplit_once('-').map_or(run.as_str(), |(stem, _)| stem);
+        let (after, before) = (format!("{stem}-"), format!("{stem}."));
+        on_database!(self, backend => backend.entries(query::between(backend, &after, &before, limit)).await, other => Err(archive::unread()))
     }
 
     /// Saves records of who changed what. On an error save all of them again.

@@ -144,6 +144,15 @@ pub(super) fn get<D: Dialect>(_: &D, id: &str) -> Statement<'static> {
     }
 }
 
+/// The rows whose ids are between two texts, in the order of their ids.
+pub(super) fn between<D: Dialect>(_: &D, after: &str, before: &str, limit: usize) -> Statement<'static> {
+    let columns = Columns::Short.sql();
+    Statement {
+        sql: format!("{} {columns} FROM {TABLE} WHERE id > ? AND id < ? ORDER BY id LIMIT ?", D::SELECT),
+        args: vec![Arg::text(after.to_owned()), Arg::text(before.to_owned()), Arg::count(limit as u64)],
+    }
+}
+
 /// How many rows there are, counted up to a bound.
 pub(super) fn count<D: Dialect>(_: &D, filter: &Filter) -> Statement<'static> {
     let mut statement =

@@ -258,8 +258,8 @@ impl Execution {
         execution
     }
 
-    /// Ends it. Cuts a result that is too long, and decides it if nothing can follow, no further attempt and no other
-    /// job: then nobody needs its checkpoint any more.
+    /// Ends it. Cuts a result that is too long, and decides it if neither a further attempt nor anything else can
+    /// follow: then nobody needs its checkpoint any more.
     pub fn finish(&mut self, outcome: Outcome, mut result: String, at: Instant, duration_ms: u64) {
         if result.len() > super::MAX_RESULT {
             result.truncate(result.floor_char_boundary(super::MAX_RESULT));

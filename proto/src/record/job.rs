@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{DstFold, DstGap, Misfire, OnLost, Overlap, RetryBackoff, Routing, Trigger};
+use super::shard::ShardParams;
 use super::{Outcome, is_default, lenient};
 use crate::name::{GroupName, JobId, TargetName};
 use crate::time::Instant;
@@ -118,9 +119,10 @@ pub struct Job {
     /// Labels that a client must carry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Parameters of the single shards of a broadcast, by number.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub shard_params: BTreeMap<u32, String>,
+    /// Parameters of the single shards of a broadcast, by index from 0: a map, or text like `0=Beijing,1=Shanghai`.
+    /// At most 16 KiB. Default: none.
+    #[serde(default, skip_serializing_if = "ShardParams::is_empty")]
+    pub shard_params: ShardParams,
     /// How often a run is tried in all, 1 to 100. Default 1.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub max_attempts: u32,
@@ -210,7 +212,7 @@ impl Job {
             queue_limit: None,
             routing: Routing::default(),
             labels: BTreeMap::new(),
-            shard_params: BTreeMap::new(),
+            shard_params: ShardParams::default(),
             max_attempts: 1,
             retry_delays_ms: Vec::new(),
             retry_backoff: None,
@@ -278,7 +280,7 @@ mod tests {
             time_zone: "Asia/Shanghai".into(),
             starts_at: at,
             labels: [("zone".to_owned(), "a".to_owned())].into(),
-            shard_params: [(0, "Beijing".to_owned())].into(),
+            shard_params: ShardParams::from([(0, "Beijing".to_owned())]),
             retry_backoff: Some(RetryBackoff {
                 first_ms: 1,
                 max_ms: 2,

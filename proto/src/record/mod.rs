@@ -15,6 +15,7 @@ mod join;
 mod lenient;
 mod policy;
 mod server;
+mod shard;
 mod shared;
 mod skips;
 mod snapshot;
@@ -31,6 +32,7 @@ pub use policy::{
     After, Condition, DstFold, DstGap, Misfire, Need, OnLost, Overlap, RetryBackoff, Routing, Trigger, Within,
 };
 pub use server::{Answer, Backfill, Cursor, Delay, Meta, Node, Request, RequestKind, SCHEMA_VERSION, Sweep};
+pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsError, Spread};
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};

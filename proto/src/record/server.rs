@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use super::shard::Shard;
 use super::skips::Skips;
 use super::snapshot::Origin;
 use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
@@ -106,6 +107,9 @@ pub struct Delay {
     /// The run of another job whose end made this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RunId>,
+    /// Which shard of a broadcast it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
 }
 
 /// What an administrator asks for.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::execution::Outcome;
 use super::policy::{OnLost, Routing};
+use super::shard::{Shard, ShardParams};
 use super::{is_default, lenient};
 use crate::name::{ClientId, GroupName, JobId, TargetName};
 use crate::run_id::RunId;
@@ -115,9 +116,6 @@ pub struct Snapshot {
     /// The run of another job whose end made this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RunId>,
-    /// Whether other jobs follow its job: then a leader settles its end, whatever that is.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub followed: bool,
     /// After this instant it is not worth starting any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_deadline: Option<Instant>,
@@ -142,6 +140,16 @@ pub struct Snapshot {
     /// Whether its job had a limit of runs in flight when it was created.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limited: bool,
+    /// Which shard of a broadcast it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Of a broadcast that is still to be spread: the parameters of its shards.
+    #[serde(default, skip_serializing_if = "ShardParams::is_empty")]
+    pub shard_params: ShardParams,
+    /// Whether something follows from its end that only the leader can settle (other jobs follow it, or it is a shard):
+    /// its client then leaves it undecided, whatever the end is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub followed: bool,
     /// The node that created it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
@@ -158,6 +166,12 @@ fn one() -> u32 {
 }
 
 impl Snapshot {
+    /// Whether it is to become one run for each client.
+    #[must_use]
+    pub fn is_broadcast(&self) -> bool {
+        self.routing == Routing::Broadcast && self.shard.is_none() && self.id.attempt() == 1
+    }
+
     /// The zone of its local times. An unknown name counts as UTC.
     #[must_use]
     pub fn zone(&self) -> TimeZone {

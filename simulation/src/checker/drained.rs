@@ -53,8 +53,14 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
             continue;
         }
         let patience = match key {
+            // Its shards tell themselves when they are there for too long.
+            Key::Spread { ref run, .. } if shards_are_there(store, keys, run) => continue,
             Key::Delay { due, .. } if due.as_ms() > wall - FIRE_MS => continue,
-            Key::Request { .. } | Key::Backfill { .. } | Key::Delay { .. } | Key::Late { .. } => PASSING_MS,
+            Key::Request { .. }
+            | Key::Backfill { .. }
+            | Key::Delay { .. }
+            | Key::Late { .. }
+            | Key::Spread { .. } => PASSING_MS,
             Key::Pending { .. } | Key::Snapshot { .. } => RUNNING_MS,
             Key::Execution { .. } => match decode::<Execution>(&stored.value) {
                 Ok(execution) if execution.status == Status::Running => RUNNING_MS,
@@ -109,10 +115,24 @@ fn is_any(store: &Store, keys: &Keyspace, is: impl Fn(&RunId) -> bool) -> bool {
     store.keys().any(|key| match keys.parse(key) {
         Some(
             Key::Pending { run, .. }
+            | Key::Spread { run, .. }
             | Key::Snapshot { run, .. }
             | Key::Delay { run, .. }
             | Key::Execution { run, .. },
         ) => is(&run),
+        _ => false,
+    })
+}
+
+fn shards_are_there(store: &Store, keys: &Keyspace, parent: &RunId) -> bool {
+    store.iter().any(|(key, stored)| match keys.parse(key) {
+        Some(Key::Pending { run, .. } | Key::Snapshot { run, .. } | Key::Delay { run, .. }) => {
+            run.parent().as_ref() == Some(parent)
+        }
+        Some(Key::Execution { run, .. }) => {
+            let settled = decode::<Execution>(&stored.value).is_ok_and(|execution| execution.decided);
+            run.parent().as_ref() == Some(parent) && !settled
+        }
         _ => false,
     })
 }

@@ -46,6 +46,10 @@ pub(super) fn check_circles(fires: &Fires, job: &JobId, broken: &mut Broken) {
 impl Following {
     /// The runs that must begin because a run has ended.
     pub(super) fn ended(&mut self, fires: &Fires, run: &RunId, outcome: Outcome) -> Vec<RunId> {
+        // Of a broadcast the whole is followed, not its shards.
+        if run.shard().is_some() {
+            return Vec::new();
+        }
         let followers = fires.jobs().filter(|job| followed(job).iter().any(|id| id.as_str() == run.job()));
         followers.filter_map(|job| self.follows(job, run, outcome)).collect()
     }

@@ -10,6 +10,7 @@ mod following;
 mod limits;
 mod results;
 mod runs;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod writers;
@@ -49,6 +50,8 @@ pub enum Promise {
     NoneVanishes,
     /// An end stays as it was recorded.
     EndStays,
+    /// A broadcast has each shard once, and ends after all of them, with what became of them.
+    PartsOfOne,
     /// A next attempt comes with the failure of the one before, and not after somebody cancelled it.
     RetryHasReason,
     /// Runs are made of the job as it is.
@@ -260,7 +263,9 @@ impl Checker {
         let all = || changes.iter().zip(keys);
         let asked = |(change, key): &(&Change, &Option<Key>)| match key {
             Some(Key::Cancel { run, .. }) => {
-                change.value.is_some() && !self.runs.is_replaced(run, &self.fires)
+                let follows =
+                    self.runs.is_replaced(run, &self.fires) || self.runs.is_stopped_with_others(run);
+                change.value.is_some() && !follows
             }
             _ => false,
         };

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forest_proto::record::{
-    ClientRecord, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, Trigger, decode,
+    ClientRecord, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Spread, Status, Trigger, decode,
 };
 use forest_proto::{ClientId, GroupName, JobId, Key, Keyspace, RunId, TargetName};
 
 use super::fires::{Decision, Fires};
 use super::following::{Following, followed};
+use super::shards;
 use super::writers::Writers;
 use super::{Broken, Promise, Store, Touched};
 use crate::record::Writer;
@@ -16,15 +17,16 @@ use crate::record::Writer;
 type Seat = (GroupName, ClientId);
 
 #[derive(Debug, Clone)]
-enum Doc {
+pub(super) enum Doc {
     Delay,
     /// `None`: parked.
     Given(Box<Snapshot>, Option<Seat>),
     Execution(Box<Execution>, Option<Seat>),
+    Spread(Box<Spread>),
     Unreadable,
 }
 
-type Docs = BTreeMap<String, Doc>;
+pub(super) type Docs = BTreeMap<String, Doc>;
 
 /// What is around the runs when a revision is complete.
 pub(super) struct World<'a> {
@@ -37,9 +39,9 @@ pub(super) struct World<'a> {
 #[derive(Default)]
 pub(super) struct Runs {
     /// By job, because overlap is about one.
-    alive: BTreeMap<String, BTreeMap<RunId, Docs>>,
+    pub(super) alive: BTreeMap<String, BTreeMap<RunId, Docs>>,
     created: BTreeSet<RunId>,
-    ended: BTreeMap<RunId, Option<Outcome>>,
+    pub(super) ended: BTreeMap<RunId, Option<Outcome>>,
     started: BTreeMap<RunId, i64>,
     /// Of the revision at hand: the runs that it touches, as they were before.
     touched: BTreeMap<RunId, Docs>,
@@ -51,7 +53,7 @@ pub(super) struct Runs {
     following: Following,
 }
 
-fn is_settled(doc: &Doc) -> bool {
+pub(super) fn is_settled(doc: &Doc) -> bool {
     matches!(doc, Doc::Execution(execution, _) if execution.decided)
 }
 
@@ -80,7 +82,7 @@ impl Runs {
 
     pub(super) fn touch(&mut self, touched: &Touched<'_>) {
         let (run, seat) = match touched.key {
-            Key::Delay { run, .. } | Key::Pending { run, .. } => (run, None),
+            Key::Delay { run, .. } | Key::Pending { run, .. } | Key::Spread { run, .. } => (run, None),
             Key::Snapshot { group, client, run } => (run, Some((group.clone(), client.clone()))),
             Key::Execution { group, client, run } => {
                 (run, client.as_ref().map(|client| (group.clone(), client.clone())))
@@ -109,13 +111,14 @@ impl Runs {
         };
         let doc = match touched.key {
             Key::Delay { .. } => decode::<Delay>(value).map(|_| Doc::Delay).ok(),
+            Key::Spread { .. } => decode(value).ok().map(|doc| Doc::Spread(Box::new(doc))),
             Key::Execution { .. } => decode(value).ok().map(|doc| Doc::Execution(Box::new(doc), seat)),
             _ => decode(value).ok().map(|doc| Doc::Given(Box::new(doc), seat)),
         };
         docs.insert(touched.text.to_owned(), doc.unwrap_or(Doc::Unreadable));
     }
 
-    fn docs(&self, run: &RunId) -> Docs {
+    pub(super) fn docs(&self, run: &RunId) -> Docs {
         self.alive.get(run.job()).and_then(|runs| runs.get(run)).cloned().unwrap_or_default()
     }
 
@@ -129,6 +132,14 @@ impl Runs {
     ) {
         let touched = std::mem::take(&mut self.touched);
         self.check_followed(by, &touched, world, broken);
+        for run in touched.keys() {
+            // Ends first: what is said of a shard is compared with its own.
+            if let Some(Doc::Execution(execution, _)) = self.docs(run).values().next()
+                && execution.status != Status::Running
+            {
+                self.ended.insert(run.clone(), execution.outcome);
+            }
+        }
         for (run, before) in &touched {
             let after = self.docs(run);
             if after.len() > 1 {
@@ -149,11 +160,6 @@ impl Runs {
                 }
                 (Some(before), Some(after)) => self.goes_on(by, run, before, after, world, broken),
                 _ => {}
-            }
-            if let Some(Doc::Execution(execution, _)) = after.values().next()
-                && execution.status != Status::Running
-            {
-                self.ended.insert(run.clone(), execution.outcome);
             }
         }
     }
@@ -181,10 +187,19 @@ impl Runs {
                 self.has_reason(run, touched, broken);
                 return None;
             }
+            Doc::Spread(_) => {
+                broken.note(Promise::PartsOfOne, format!("{run} was spread before it was there"));
+                return None;
+            }
+            Doc::Given(snapshot, _) if run.shard().is_some() => {
+                world.writers.check_term(run, snapshot.term, broken);
+                self.is_part(run, snapshot, broken);
+                return None;
+            }
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot, world, broken);
                 self.is_alone(run, doc, snapshot, world, broken);
-                if run.backfill_mark().is_some() && run.attempt() == 1 {
+                if run.backfill_mark().is_some() && run.attempt() == 1 && run.shard().is_none() {
                     self.backfilled.push(run.clone());
                 }
                 snapshot.as_ref()
@@ -208,7 +223,8 @@ impl Runs {
                 broken.note(Promise::Followed, format!("{run} does not know that {} follows", job.id));
             }
         }
-        (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
+        let is_of_schedule = is_fire && run.shard().is_none() && !run.is_manual() && !run.is_planned();
+        is_of_schedule.then(|| Decision {
             job: snapshot.job_id.clone(),
             at_ms: run.at().as_ms(),
             others: snapshot.missed_fires,
@@ -291,7 +307,7 @@ impl Runs {
         };
         let others = || {
             let others = self.alive.get(run.job()).into_iter().flatten();
-            others.filter(|(other, _)| *other != run)
+            others.filter(|(other, _)| *other != run && !shards::are_of_one(other, run))
         };
         if waits(doc) {
             let limit = job.queue_limit.unwrap_or(u32::MAX) as usize;
@@ -371,12 +387,23 @@ impl Runs {
             {
                 broken.note(Promise::LeftAlone, format!("{run} is called lost, but {} is there", client.1));
             }
+            (Doc::Given(_, None), Doc::Spread(spread)) => self.tells_true(run, None, spread, broken),
+            (Doc::Spread(was), Doc::Spread(is)) => self.tells_true(run, Some(was), is, broken),
+            (Doc::Spread(spread), Doc::Execution(ended, None)) => {
+                self.parts_are_over(run, spread, ended.outcome, broken);
+            }
+            (Doc::Spread(_), _) | (_, Doc::Spread(_)) => {
+                broken.note(Promise::CreatedOnce, format!("{run}: a broadcast out of turn"));
+            }
             (Doc::Execution(was, _), Doc::Execution(is, _))
                 if was.status != Status::Running
                     && (was.outcome != is.outcome || was.status != is.status || was.result != is.result) =>
             {
                 let what = format!("{run} was {:?} and is {:?}", was.outcome, is.outcome);
                 broken.note(Promise::EndStays, what);
+            }
+            (Doc::Execution(..), Doc::Execution(is, _)) if is.decided && run.shard().is_some() => {
+                self.is_noted(run, broken);
             }
             (Doc::Execution(..), Doc::Delay | Doc::Given(..)) => {
                 broken.note(Promise::CreatedOnce, format!("{run} came back"));

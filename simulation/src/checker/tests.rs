@@ -2,7 +2,8 @@
 
 use forest_proto::record::{
     After, Answer, Backfill, ClientRecord, Condition, Cursor, Delay, Execution, Job, JobStatus, Need, OnLost,
-    Origin, Outcome, Overlap, Request, RequestKind, SkipReason, Skips, Snapshot, Trigger, Within, encode,
+    Origin, Outcome, Overlap, Request, RequestKind, Routing, SkipReason, Skips, Snapshot, Spread, Trigger,
+    Within, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount};
@@ -230,6 +231,7 @@ impl Tale {
             planned_for: None,
             checkpoint: None,
             cause: None,
+            shard: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
@@ -275,6 +277,61 @@ impl Tale {
         self.collect(run);
     }
 
+    /// A broadcast of two shards, from its fire on.
+    fn spread(&mut self, second: i64) -> Spread {
+        let run = Self::run(second);
+        let snapshot = Snapshot { routing: Routing::Broadcast, ..self.snapshot(&run) };
+        let parked = self.keys.pending(&group(), &run);
+        self.cursor(second, LEADER, vec![(parked.clone(), Some(encode(&snapshot)))]);
+        let spread = Spread {
+            snapshot,
+            spread_at: at(0),
+            clients: vec![client(); 2],
+            created: 2,
+            ended: Default::default(),
+            stopping: None,
+        };
+        let shards = [0, 1].map(|index| self.shard(&spread, index));
+        self.write(LEADER, [vec![(parked, None), self.told(&spread)], shards.into()].concat());
+        spread
+    }
+
+    fn shard(&self, spread: &Spread, index: u32) -> (String, Option<Vec<u8>>) {
+        let id = spread.snapshot.id.shard_run(index).expect("fits");
+        let key = self.keys.pending(&group(), &id);
+        let shard =
+            Snapshot { id, shard: Some(spread.shard(index)), followed: true, ..spread.snapshot.clone() };
+        (key, Some(encode(&shard)))
+    }
+
+    fn told(&self, spread: &Spread) -> (String, Option<Vec<u8>>) {
+        (self.keys.spread(&group(), &spread.snapshot.id), Some(encode(spread)))
+    }
+
+    /// A shard ends without a client, and is still to be settled.
+    fn end_shard(&mut self, spread: &Spread, index: u32) {
+        let (parked, _) = self.shard(spread, index);
+        let ended = self.ended_shard(spread, index, false);
+        self.write(LEADER, vec![(parked, None), ended]);
+    }
+
+    fn ended_shard(&self, spread: &Spread, index: u32, decided: bool) -> (String, Option<Vec<u8>>) {
+        let id = spread.snapshot.id.shard_run(index).expect("fits");
+        let key = self.keys.execution(&group(), None, &id);
+        let snapshot = Snapshot { id, ..spread.snapshot.clone() };
+        let mut ended = Execution::never_started(snapshot, Outcome::NoClient, "", at(0));
+        ended.decided = decided;
+        (key, Some(encode(&ended)))
+    }
+
+    fn whole_ended(&self, spread: &Spread, outcome: Outcome) -> Vec<(String, Option<Vec<u8>>)> {
+        let mut ended = Execution::claimed(spread.snapshot.clone(), at(0));
+        ended.finish(outcome, String::new(), at(0), 1);
+        ended.decided = true;
+        let key = self.keys.execution(&group(), None, &spread.snapshot.id);
+        vec![(self.told(spread).0, None), (key, Some(encode(&ended)))]
+    }
+
     fn found(&self, ends_at: Option<u64>) -> Vec<Promise> {
         let terms = Terms {
             segments: SegmentCount::new(1).expect("valid"),
@@ -307,6 +364,16 @@ fn a_good_history_keeps_every_promise() {
         past.played(&Tale::backfilled(run));
     }
     assert_eq!(past.found(None), []);
+    let mut parts = Tale::begin();
+    let mut spread = parts.pass(2_000).spread(2);
+    parts.end_shard(&spread, 1);
+    parts.end_shard(&spread, 0);
+    spread.ended = [(0, Outcome::NoClient)].into();
+    parts.write(LEADER, vec![parts.ended_shard(&spread, 0, true), parts.told(&spread)]);
+    let last =
+        [vec![parts.ended_shard(&spread, 1, true)], parts.whole_ended(&spread, Outcome::Failed)].concat();
+    parts.write(LEADER, last);
+    assert_eq!(parts.found(None), []);
     let mut drained = Tale::begin();
     drained.pass(2_000).whole(2);
     assert_eq!(drained.found(Some(4_500)), []);
@@ -360,6 +427,12 @@ const BUGS: &[(&str, Promise, Plant)] = &[
     ("a result is deleted before it is saved", Promise::NoResultLost, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.end(WORKER, &run, Outcome::Succeeded); t.collect(&run); }),
     ("an update is lost", Promise::NoLostUpdate, |t| { t.save_job(OTHER); }),
     ("a job is left without its group", Promise::NoLostUpdate, |t| { t.write(OTHER, vec![(t.keys.group(&group()), None)]); }),
+    ("a shard comes out of nothing", Promise::PartsOfOne, |t| { let spread = t.pass(2_000).spread(2); let third = Spread { clients: vec![client(); 3], created: 3, ..spread }; let shard = t.shard(&third, 2); t.write(LEADER, vec![shard]); }),
+    ("a broadcast tells of an end that is none", Promise::PartsOfOne, |t| { let spread = t.pass(2_000).spread(2); let told = t.told(&Spread { ended: [(0, Outcome::Succeeded)].into(), ..spread }); t.write(LEADER, vec![told]); }),
+    ("a broadcast forgets an end", Promise::PartsOfOne, |t| { let spread = t.pass(2_000).spread(2); t.end_shard(&spread, 0); let told = t.told(&Spread { ended: [(0, Outcome::NoClient)].into(), ..spread.clone() }); t.write(LEADER, vec![t.ended_shard(&spread, 0, true), told]); t.write(LEADER, vec![t.told(&spread)]); }),
+    ("a shard is settled without its parent", Promise::PartsOfOne, |t| { let spread = t.pass(2_000).spread(2); t.end_shard(&spread, 0); t.write(LEADER, vec![t.ended_shard(&spread, 0, true)]); }),
+    ("a broadcast ends before its shards", Promise::PartsOfOne, |t| { let spread = t.pass(2_000).spread(2); t.write(LEADER, t.whole_ended(&spread, Outcome::Failed)); }),
+    ("a broadcast overlaps another run", Promise::NoOverlap, |t| { t.pass(4_000).spread(2); t.dispatch(4); }),
     ("a request is replaced", Promise::AskedOnce, |t| { t.ask("k", 7); t.ask("k", 8); }),
     ("an answer is replaced", Promise::AskedOnce, |t| { t.answer("k", 7); t.answer("k", 8); }),
     ("a run is cancelled and nobody asks", Promise::AskedOnce, |t| { let run = t.pass(2_000).dispatch(2); t.claim(&run); t.write(LEADER, vec![(t.keys.cancel(&group(), &client(), &run), Some(b"{}".into()))]); }),

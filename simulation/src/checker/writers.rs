@@ -69,7 +69,7 @@ impl Writers {
 fn is_leaders(by: Option<Writer>, touched: &Touched<'_>) -> bool {
     let is_node = by.is_some_and(|writer| writer.is_node());
     match touched.key {
-        Key::Cursor(_) | Key::Delay { .. } | Key::Pending { .. } => true,
+        Key::Cursor(_) | Key::Delay { .. } | Key::Pending { .. } | Key::Spread { .. } => true,
         Key::Join { .. } => touched.after.is_some(),
         Key::Snapshot { .. } => is_node || touched.after.is_some(),
         Key::Execution { .. } => is_node && touched.after.is_some(),

@@ -36,6 +36,8 @@ pub enum Stage {
     Regrouped,
     /// Jobs that follow others are changed all the time, while leaders change and hear late of everything.
     Chained,
+    /// Broadcasts, which people cancel while their shards end and leaders come and go.
+    Scattered,
 }
 
 impl Stage {
@@ -68,6 +70,11 @@ impl Stage {
                 (spec.fires, spec.overlap, spec.takes_ms) = (Fires::Seconds(2), Overlap::Allow, 200);
                 (spec.fails, spec.max_in_flight) = (20, None);
             }
+            Self::Scattered => {
+                (spec.fires, spec.overlap, spec.routing) =
+                    (Fires::Seconds(2), Overlap::Forbid, Routing::Broadcast);
+                (spec.takes_ms, spec.fails, spec.max_attempts) = (1_000, 20, 2);
+            }
             Self::Any
             | Self::Deposed
             | Self::Frozen
@@ -82,7 +89,9 @@ impl Stage {
     pub(super) fn act(self, random: &mut Rng, jobs: usize, key: u64) -> Option<Act> {
         match self {
             Self::Unanswered => Some(Act::Run { job: random.usize(..jobs), key }),
-            Self::Cancelled | Self::Deaf => Some(Act::Cancel { pick: random.usize(..1_000) }),
+            Self::Cancelled | Self::Deaf | Self::Scattered => {
+                Some(Act::Cancel { pick: random.usize(..1_000) })
+            }
             Self::Regrouped => Some(match random.u8(..8) {
                 0..=1 => Act::AddGroup { group: 2 },
                 2 => Act::DeleteGroup { group: 2 },
@@ -109,6 +118,7 @@ impl Stage {
             Self::Hasty => hasty(random, nodes, machines),
             Self::Regrouped => regrouped(random, nodes),
             Self::Chained => chained(random),
+            Self::Scattered => deposed(random, nodes, machines),
         }
     }
 }

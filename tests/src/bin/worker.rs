@@ -32,8 +32,8 @@ struct Options {
     kill_grace: Duration,
     #[arg(long, default_value = "30s", value_parser = seconds)]
     drain_grace: Duration,
-    /// Which of the handlers to serve: echo, sleep, fail, panic, stubborn, pages.
-    #[arg(long, value_delimiter = ',', default_value = "echo,sleep,fail,panic,stubborn,pages")]
+    /// Which of the handlers to serve: echo, sleep, fail, panic, stubborn, pages, shard.
+    #[arg(long, value_delimiter = ',', default_value = "echo,sleep,fail,panic,stubborn,pages,shard")]
     targets: Vec<String>,
     #[arg(long)]
     journal: Option<PathBuf>,
@@ -90,6 +90,20 @@ async fn perform(target: &str, journal: &Journal, ctx: JobContext) -> Result<Str
                 () = tokio::time::sleep(Duration::from_millis(orders.sleep_ms)) => {}
                 () = ctx.cancelled() => return Err("stopped".into()),
             }
+        }
+        // Tells which shard it is. That with index 1 fails as it is told to.
+        "shard" => {
+            let shard = ctx.shard().ok_or("no shard of anything")?;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(orders.sleep_ms)) => {}
+                () = ctx.cancelled() => return Err("stopped".into()),
+            }
+            if shard.index == 1 && ctx.attempt() < orders.succeed_at {
+                return Err("told to fail".into());
+            }
+            journal.write("END", &ctx);
+            let params = shard.params.as_deref().unwrap_or_default();
+            return Ok(format!("{} of {}: {params}", shard.index, shard.total));
         }
         _ => {}
     }

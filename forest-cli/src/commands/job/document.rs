@@ -122,6 +122,7 @@ fn fields(flags: JobFlags, console: &mut Console) -> Result<Map<String, Value>, 
         ("jitter_ms", flags.jitter.map(Value::from)),
         ("queue_limit", flags.queue_limit.map(Value::from)),
         ("routing", flags.routing.map(Value::from)),
+        ("shard_params", flags.shard_params.map(|params| json!(params))),
         ("labels", labels(flags.labels)),
         ("priority", flags.priority.map(Value::from)),
         ("max_in_flight", flags.max_in_flight.map(Value::from)),
@@ -202,6 +203,19 @@ mod tests {
 
     fn json(text: Result<String, Failure>) -> Value {
         serde_json::from_str(&text.expect("accepted")).expect("JSON")
+    }
+
+    #[test]
+    fn parameters_of_shards_are_read_once() {
+        let document = |text: &str| {
+            let shard_params = Some(text.parse().expect("reads"));
+            json(new_job(JobFlags { shard_params, cron: Some("@daily".into()), ..flags() }, &mut console("")))
+        };
+        assert_eq!(
+            document("0=Beijing,1=Shanghai")["shard_params"],
+            json!({"0": "Beijing", "1": "Shanghai"})
+        );
+        assert_eq!(document("")["shard_params"], json!({}));
     }
 
     #[test]

@@ -78,6 +78,10 @@ impl Router {
     /// A client for a run that waits. The place is promised until [`Router::release`].
     pub(crate) fn pick(&mut self, view: &View, snapshot: &Snapshot) -> Option<Promise> {
         let (group, job) = (&snapshot.group, &snapshot.job_id);
+        if snapshot.is_broadcast() {
+            // It is for all of them; only its shards are for one.
+            return None;
+        }
         if self.job_room(view, job) == 0 || self.group_room(view, group) == 0 {
             return None;
         }
@@ -130,14 +134,22 @@ impl Router {
     }
 
     /// The clients that would do, in the order of their ids. A job that keeps to one client has only that one while
-    /// it is there, and else only the first: who takes its runs after that one is not to be more than one either.
-    fn able<'v>(&self, view: &'v View, group: &GroupName, need: &Need) -> Vec<(&'v ClientId, &'v Client)> {
-        let clients = view.clients.of_group(group).into_iter().flatten();
+    /// it is there, and else only the first: who takes its runs after that one is not to be more than one either. A shard
+    /// has only the client that it was made for, if that one would do.
+    pub(crate) fn able<'v>(
+        &self,
+        view: &'v View,
+        group: &GroupName,
+        need: &Need,
+    ) -> Vec<(&'v ClientId, &'v Client)> {
+        let Some(clients) = view.clients.of_group(group) else { return Vec::new() };
         let does = |client: &Client, id| client.serves(&need.target) && need.is_met_by(id, &client.record);
-        let mut able: Vec<_> = clients
-            .filter(|(id, entry)| does(&entry.value, id))
-            .map(|(id, entry)| (id, &entry.value))
-            .collect();
+        let home = need.home.as_ref().and_then(|home| clients.get_key_value(home));
+        if let Some((id, entry)) = home.filter(|(id, entry)| does(&entry.value, id)) {
+            return vec![(id, &entry.value)];
+        }
+        let able = clients.iter().filter(|(id, entry)| does(&entry.value, id));
+        let mut able: Vec<_> = able.map(|(id, entry)| (id, &entry.value)).collect();
         if need.faithful {
             let kept = need.alone.as_ref().and_then(|job| self.habits.chosen(job));
             let only = able.iter().position(|(id, _)| Some(*id) == kept).unwrap_or(0);

@@ -63,6 +63,7 @@ impl Situation<'_> {
             checkpoint: None,
             pinned: None,
             cause: None,
+            shard: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

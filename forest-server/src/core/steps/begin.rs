@@ -117,6 +117,7 @@ impl Situation<'_> {
             checkpoint: None,
             client: None,
             cause: None,
+            shard: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -133,7 +134,7 @@ impl Situation<'_> {
     }
 
     fn snapshot(&self, job: &Job, occasion: Occasion) -> Snapshot {
-        let followed = self.view.jobs.followers().has(&job.id);
+        let followed = occasion.shard.is_some() || self.view.jobs.followers().has(&job.id);
         Snapshot { followed, ..self.composer.snapshot(job, occasion) }
     }
 
@@ -173,5 +174,6 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         checkpoint: delay.checkpoint.clone(),
         pinned: delay.client.clone(),
         cause: delay.cause.clone(),
+        shard: delay.shard.clone(),
     }
 }

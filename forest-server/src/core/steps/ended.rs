@@ -7,6 +7,13 @@ use forest_proto::{ClientId, RunId};
 use super::{Situation, Step, document, read_once};
 use crate::core::runs::Run;
 
+/// How a run was settled.
+pub(super) struct Settled {
+    pub(super) txn: Txn,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) tried_again: bool,
+}
+
 impl Situation<'_> {
     /// A run whose client is certain to have stopped is lost.
     pub(super) fn of_running(&self, id: &RunId, run: &Run, client: &ClientId) -> Step {
@@ -21,7 +28,20 @@ impl Situation<'_> {
         let txn =
             self.composer.term.txn().created(key.clone(), run.created).modified(key.clone(), run.revision);
         let txn = txn.absent(self.view.keys.client(&run.group, client));
-        self.settle(txn, key, execution, Some(client), Some(Outcome::Lost)).into()
+        if id.parent().is_some() {
+            let mut execution = execution;
+            self.lose(&mut execution);
+            execution.decided = false;
+            return txn.put(key, encode(&execution)).into();
+        }
+        self.settle(txn, key, execution, Some(client), true).txn.into()
+    }
+
+    fn lose(&self, execution: &mut Execution) {
+        let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
+        let ran = u64::try_from(self.composer.now_ms - started).unwrap_or(0);
+        let why = "its client vanished; whether the handler finished is not known".to_owned();
+        execution.finish(Outcome::Lost, why, self.composer.now(), ran);
     }
 
     /// A failure that its client could not settle: another attempt, or not.
@@ -29,7 +49,8 @@ impl Situation<'_> {
         let key = self.view.keys.execution(&run.group, client, id);
         let Some(execution) = document::<Execution>(run) else { return read_once(run, key) };
         let txn = self.composer.term.txn().modified(key.clone(), run.revision);
-        self.settle(txn, key, execution, client, None).into()
+        let Some(txn) = self.without_parent(txn, id, run) else { return Step::Nothing };
+        self.settle(txn, key, execution, client, false).txn.into()
     }
 
     /// Puts the settled record and, if one may follow and nobody asked for an end, the next attempt. Otherwise this is
@@ -40,8 +61,8 @@ impl Situation<'_> {
         key: String,
         mut execution: Execution,
         client: Option<&ClientId>,
-        lost: Option<Outcome>,
-    ) -> Txn {
+        is_lost: bool,
+    ) -> Settled {
         let job = self.job(&execution.snapshot.id).and_then(|(_, job)| job.job());
         if execution.started_at.is_none()
             && let Some(job) = &job
@@ -51,11 +72,8 @@ impl Situation<'_> {
             execution.snapshot.on_lost = job.on_lost;
             execution.snapshot.retry_if = job.retry_if.clone();
         }
-        if let Some(outcome) = lost {
-            let started = execution.started_at.map_or(self.composer.now_ms, |at| at.as_ms());
-            let ran = u64::try_from(self.composer.now_ms - started).unwrap_or(0);
-            let why = "its client vanished; whether the handler finished is not known".to_owned();
-            execution.finish(outcome, why, self.composer.now(), ran);
+        if is_lost {
+            self.lose(&mut execution);
         }
         execution.outcome = execution.outcome.or_else(|| Outcome::of(execution.status));
         let snapshot = &execution.snapshot;
@@ -77,7 +95,8 @@ impl Situation<'_> {
         // The next attempt has it.
         execution.snapshot.checkpoint = None;
         let txn = txn.put(key, encode(&execution));
-        match (retry, cancel) {
+        let (outcome, tried_again) = (execution.outcome, retry.is_some());
+        let txn = match (retry, cancel) {
             (Some((due, delay)), cancel) => {
                 let txn = cancel.into_iter().fold(txn, Txn::absent);
                 let segment = self.view.jobs.segment_of(&delay.job);
@@ -87,6 +106,7 @@ impl Situation<'_> {
                 let txn = cancel.filter(|_| cancelled).into_iter().fold(txn, Txn::delete);
                 self.follow(txn, &execution.snapshot, execution.outcome)
             }
-        }
+        };
+        Settled { txn, outcome, tried_again }
     }
 }

@@ -24,6 +24,10 @@ impl Situation<'_> {
     pub(super) fn follow(&self, txn: Txn, snapshot: &Snapshot, outcome: Option<Outcome>) -> Txn {
         let run = &snapshot.id;
         let Ok(ended) = JobId::new(run.job()) else { return txn };
+        // Of a broadcast the whole is followed, not its shards.
+        if run.shard().is_some() {
+            return txn;
+        }
         let Some(outcome) = outcome.filter(|outcome| Condition::End.counts(*outcome)) else { return txn };
         if !snapshot.followed && !self.view.jobs.followers().has(&ended) {
             return txn;
@@ -76,6 +80,7 @@ impl Situation<'_> {
             checkpoint: None,
             client: None,
             cause: Some(cause.clone()),
+            shard: None,
         };
         txn.put(key, encode(&delay))
     }

@@ -9,10 +9,12 @@
 //!
 //! A run's life in files: [`begin`] creates it, [`unstarted`] brings it to a client, [`ended`] settles it and has it
 //! tried again, [`stop`] ends it early, [`follow`] has other jobs follow it; [`requests`] is what people ask for, and
-//! [`backfill`] what they ask for many fires of the past at once.
+//! [`backfill`] what they ask for many fires of the past at once. [`broadcast`] makes one run into one for each client,
+//! and one end of theirs.
 
 pub(crate) mod backfill;
 mod begin;
+mod broadcast;
 mod ended;
 mod follow;
 mod requests;
@@ -72,7 +74,8 @@ impl Situation<'_> {
     /// The next step of a run.
     pub(crate) fn of_run(&self, router: &mut Router, id: &RunId) -> Step {
         let Some(run) = self.view.runs.get(id) else { return Step::Nothing };
-        let step = self.of_replaced(id, run).unwrap_or_else(|| self.of_place(router, id, run));
+        let early = self.of_replaced(id, run).or_else(|| self.of_stopped_shard(id, run));
+        let step = early.unwrap_or_else(|| self.of_place(router, id, run));
         self.unless_doubted(step)
     }
 
@@ -84,6 +87,7 @@ impl Situation<'_> {
                 self.of_queued(router, id, run, client, *deadline_ms)
             }
             Place::Running { client } => self.of_running(id, run, client),
+            Place::Spread { .. } => self.of_spread(id, run),
             Place::Ended { state, .. } if state.decided => Step::Nothing,
             Place::Ended { client, .. } => self.of_ended(id, run, client.as_ref()),
         }

@@ -37,6 +37,7 @@ impl Situation<'_> {
             checkpoint: None,
             pinned: request.client.clone(),
             cause: None,
+            shard: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

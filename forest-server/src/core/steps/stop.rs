@@ -15,12 +15,16 @@ impl Situation<'_> {
     /// Of a job whose runs replace each other, the newest one waits and all others have to go.
     pub(super) fn of_replaced(&self, id: &RunId, run: &Run) -> Option<Step> {
         let newest = self.view.runs.waiting(id.job()).next_back().filter(|newest| *newest != id)?;
+        if id.parent().is_some() {
+            // It goes with its parent.
+            return None;
+        }
         let (job, planned) = self.job(id)?;
         if planned.overlap != Overlap::CancelRunning || self.view.runs.is_planned(id) {
             return None;
         }
         match &run.place {
-            Place::Ended { .. } => return None,
+            Place::Ended { .. } | Place::Spread { stopping: true } => return None,
             Place::Running { client } => {
                 let seat = (run.group.clone(), client.clone());
                 if self.view.cancels.get(&(id.clone(), seat)).is_some() {
@@ -67,6 +71,7 @@ impl Situation<'_> {
                 let txn = txn.modified(keys.execution(&run.group, Some(client), id), run.revision);
                 return txn.put(keys.cancel(&run.group, client, id), Vec::new()).into();
             }
+            Place::Spread { .. } => return self.stop_spread(txn, id, run, why),
             Place::Delayed { segment, due_ms } => {
                 let Some(delay) = document::<Delay>(run) else { return Step::Nothing };
                 let key = keys.delay(*segment, Instant::from_ms(*due_ms), id);

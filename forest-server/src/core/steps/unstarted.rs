@@ -27,6 +27,9 @@ impl Situation<'_> {
         if snapshot.waits && !self.view.runs.is_next(id) {
             return Step::Nothing;
         }
+        if snapshot.is_broadcast() {
+            return self.spread(router, txn, snapshot);
+        }
         let Some(promise) = router.pick(self.view, &snapshot) else { return Step::Nothing };
         let txn = self.give(txn, snapshot, &promise.seat);
         Step::Commit(Planned { txn, promised: Some(promise) })

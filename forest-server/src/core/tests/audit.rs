@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forest_etcd::Change;
 use forest_proto::record::{
-    ClientRecord, Cursor, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Status, Trigger, decode,
+    ClientRecord, Cursor, Delay, Execution, Origin, Outcome, Overlap, Snapshot, Spread, Status, Trigger,
+    decode,
 };
 use forest_proto::{JobId, Key, Keyspace, RunId, Segment, SegmentCount, TargetName};
 
@@ -46,6 +47,8 @@ pub(super) enum Promise {
     LeftAlone,
     /// The end of a run leads to one run of each job that follows, if that was due, and to none otherwise.
     Followed,
+    /// A broadcast has each shard once, and ends after all of them, with what became of them.
+    PartsOfOne,
     /// No request is beyond etcd's limits.
     EtcdTakesIt,
 }
@@ -56,6 +59,7 @@ enum Doc {
     /// `None`: parked.
     Given(Box<Snapshot>, Option<Seat>),
     Execution(Box<Execution>, Option<Seat>),
+    Spread(Box<Spread>),
 }
 
 type Docs = BTreeMap<String, Doc>;
@@ -161,7 +165,7 @@ impl Audit {
             }
             match (before.values().next(), after.values().next()) {
                 (None, Some(doc)) => {
-                    if run.backfill_mark().is_some() && run.attempt() == 1 {
+                    if run.backfill_mark().is_some() && run.attempt() == 1 && run.shard().is_none() {
                         backfilled.push(run.clone());
                     }
                     decisions.extend(self.begins(run, doc, &touched, now_ms));
@@ -183,7 +187,7 @@ impl Audit {
 
     fn write(&mut self, key: Key, text: &str, value: Option<&[u8]>, touched: &mut BTreeMap<RunId, Docs>) {
         let (run, seat) = match key {
-            Key::Delay { run, .. } | Key::Pending { run, .. } => (run, None),
+            Key::Delay { run, .. } | Key::Pending { run, .. } | Key::Spread { run, .. } => (run, None),
             Key::Snapshot { group, client, run } => (run, Some((group, client))),
             Key::Execution { group, client, run } => (run, client.map(|client| (group, client))),
             _ => return,
@@ -204,6 +208,8 @@ impl Audit {
             Doc::Execution(Box::new(execution), seat)
         } else if let Ok(snapshot) = decode::<Snapshot>(value) {
             Doc::Given(Box::new(snapshot), seat)
+        } else if let Ok(spread) = decode::<Spread>(value) {
+            Doc::Spread(Box::new(spread))
         } else {
             decode::<Delay>(value).unwrap();
             Doc::Delay
@@ -245,6 +251,14 @@ impl Audit {
                 }
                 return None;
             }
+            Doc::Spread(_) => {
+                self.breaks(Promise::PartsOfOne, format!("{run} was spread before it was there"));
+                return None;
+            }
+            Doc::Given(snapshot, _) if run.shard().is_some() => {
+                self.is_part(run, snapshot);
+                return None;
+            }
             Doc::Given(snapshot, _) => {
                 self.is_given(run, snapshot);
                 if !waits(doc) {
@@ -265,12 +279,75 @@ impl Audit {
             self.broken.push((Promise::Backfilled, what));
         }
         let is_fire = matches!(snapshot.origin, Origin::Schedule | Origin::Misfire) && run.attempt() == 1;
-        (is_fire && !run.is_manual() && !run.is_planned()).then(|| Decision {
+        (is_fire && run.shard().is_none() && !run.is_manual() && !run.is_planned()).then(|| Decision {
             job: JobId::new(run.job()).unwrap(),
             at: run.at().as_ms(),
             others: snapshot.missed_fires,
             skipped,
         })
+    }
+
+    /// A shard comes with its parent, and is one of those that this one has.
+    fn is_part(&mut self, run: &RunId, snapshot: &Snapshot) {
+        self.is_of_this_term(run, snapshot);
+        let parent = run.parent().unwrap();
+        let docs = self.docs(&parent);
+        let Some(Doc::Spread(spread)) = docs.values().next() else {
+            return self.breaks(Promise::PartsOfOne, format!("{run} without its parent"));
+        };
+        let index = run.shard().unwrap();
+        if index >= spread.created || snapshot.shard.as_ref() != Some(&spread.shard(index)) {
+            self.breaks(Promise::PartsOfOne, format!("{run} is no shard of its parent"));
+        }
+    }
+
+    /// How a shard ended, if nothing of it is left that has not.
+    fn end_of_shard(&self, parent: &RunId, index: u32) -> Option<Outcome> {
+        let is_it = |run: &RunId| run.shard() == Some(index) && run.parent().as_ref() == Some(parent);
+        let mut open = self.runs.get(parent.job()).into_iter().flatten().filter(|(run, _)| is_it(run));
+        if open.any(|(_, docs)| !docs.values().all(is_settled)) {
+            return None;
+        }
+        let ended = self.ended.iter().filter(|(run, _)| is_it(run)).max_by_key(|(run, _)| run.attempt());
+        ended.and_then(|(_, execution)| execution.outcome)
+    }
+
+    /// What a broadcast says of its shards is true, and stays.
+    fn is_spread(&mut self, run: &RunId, before: Option<&Spread>, after: &Spread) {
+        let told: Vec<_> = after.ended.iter().map(|(index, outcome)| (*index, *outcome)).collect();
+        for (index, outcome) in told {
+            let kept = before.is_some_and(|before| before.ended.contains_key(&index));
+            let is = self.end_of_shard(run, index);
+            if !kept && is != Some(outcome) {
+                self.breaks(Promise::PartsOfOne, format!("{run} says of {index} {outcome:?}, it is {is:?}"));
+            }
+        }
+        let Some(before) = before else { return };
+        let kept = before.ended.iter().all(|(index, outcome)| after.ended.get(index) == Some(outcome));
+        let grows = after.created >= before.created && after.clients == before.clients;
+        if !kept || !grows || (before.stopping.is_some() && before.stopping != after.stopping) {
+            self.breaks(Promise::PartsOfOne, format!("{run} forgot something: {before:?}, then {after:?}"));
+        }
+    }
+
+    /// A broadcast ends with the last of its shards.
+    fn parts_are_over(&mut self, run: &RunId, spread: &Spread, ended: &Execution) {
+        let ends: Vec<_> = (0..spread.created).map(|index| self.end_of_shard(run, index)).collect();
+        let all = spread.created == spread.total() && ends.iter().all(|end| *end == Some(Outcome::Succeeded));
+        if ends.iter().any(Option::is_none) || all != (ended.outcome == Some(Outcome::Succeeded)) {
+            self.breaks(Promise::PartsOfOne, format!("{run} ended as {:?}: {ends:?}", ended.outcome));
+        }
+    }
+
+    /// What is settled of a shard without another attempt, its parent has noted.
+    fn is_noted(&mut self, run: &RunId) {
+        let Some(parent) = run.parent() else { return };
+        let docs = self.docs(&parent);
+        let Some(Doc::Spread(spread)) = docs.values().next() else { return };
+        let index = run.shard().unwrap();
+        if self.end_of_shard(&parent, index).is_some() && !spread.ended.contains_key(&index) {
+            self.breaks(Promise::PartsOfOne, format!("{run} was settled without its parent"));
+        }
     }
 
     /// The next run of a fixed delay: after the end of the one before.
@@ -312,8 +389,9 @@ impl Audit {
             return;
         }
         let others = self.runs.get(run.job()).into_iter().flatten();
+        let root = |run: &RunId| run.parent().unwrap_or_else(|| run.clone());
         let in_the_way = |(other, docs): &(&RunId, &Docs)| {
-            *other != run && docs.values().any(|doc| is_in_the_way(other, doc))
+            root(other) != root(run) && docs.values().any(|doc| is_in_the_way(other, doc))
         };
         if let Some((other, _)) = others.clone().find(in_the_way) {
             let what = format!("{run} beside {other}");
@@ -367,7 +445,16 @@ impl Audit {
                 self.breaks(Promise::LeftAlone, format!("{run} is lost, but {client:?} is there"));
             }
             (Doc::Execution(was, _), Doc::Execution(..)) if was.status == Status::Running => {}
+            (Doc::Given(_, None), Doc::Spread(spread)) => self.is_spread(run, None, spread),
+            (Doc::Spread(before), Doc::Spread(after)) => self.is_spread(run, Some(before), after),
+            (Doc::Spread(spread), Doc::Execution(ended, None)) => self.parts_are_over(run, spread, ended),
+            (Doc::Spread(_), _) | (_, Doc::Spread(_)) => {
+                self.breaks(Promise::OnePlace, format!("{run}: a broadcast out of turn"));
+            }
             (Doc::Execution(was, _), Doc::Execution(is, _)) => {
+                if is.decided {
+                    self.is_noted(run);
+                }
                 let kept = was.outcome.is_none() || was.outcome == is.outcome;
                 if !kept || was.status != is.status || was.result != is.result {
                     self.breaks(

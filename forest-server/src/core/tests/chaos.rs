@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use forest_etcd::Txn;
-use forest_proto::record::{ClientRecord, Job, Misfire, OnLost, Outcome};
+use forest_proto::record::{ClientRecord, Job, Misfire, OnLost, Outcome, Routing};
 use forest_proto::time::Instant;
 
 use super::leader::Leader;
@@ -62,6 +62,7 @@ impl Story {
             on_lost: if self.rng.bool() { OnLost::Retry } else { OnLost::Fail },
             retry_delays_ms: vec![5_000, 20_000],
             start_deadline_ms: self.rng.bool().then_some(60_000),
+            routing: if self.rng.u8(..4) == 0 { Routing::Broadcast } else { Routing::RoundRobin },
             ..base
         };
         self.world.save(&job);
@@ -130,7 +131,10 @@ impl Story {
         let cancelled = self.world.given().pop().or_else(|| self.world.running().pop());
         match (self.rng.bool(), cancelled, self.any_job()) {
             (_, _, Some(job)) if self.rng.u8(..4) == 0 => self.backfill(&job),
-            (true, Some((_, run)), _) => self.world.ask_cancel(&run),
+            (true, Some((_, run)), _) => {
+                let whole = run.parent().filter(|_| self.rng.bool());
+                self.world.ask_cancel(&whole.unwrap_or(run));
+            }
             (_, _, Some(job)) => drop(self.world.ask_run(&job)),
             _ => {}
         }

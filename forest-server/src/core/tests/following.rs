@@ -19,6 +19,10 @@ pub(super) struct Following {
 impl Following {
     /// The runs that must begin because a run has ended.
     pub(super) fn ended(&mut self, tally: &Tally, run: &RunId, outcome: Outcome) -> Vec<RunId> {
+        // Of a broadcast the whole is followed, not its shards.
+        if run.shard().is_some() {
+            return Vec::new();
+        }
         let followers = tally.jobs().filter_map(|job| match &job.trigger {
             Trigger::After(after) if after.jobs.iter().any(|id| id.as_str() == run.job()) => {
                 Some((job, after))

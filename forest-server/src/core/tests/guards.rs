@@ -4,8 +4,8 @@
 //! it is, etcd refuses it and every promise holds; with the one guard taken away it commits, and the promise of
 //! the row is broken.
 
-use forest_etcd::{Guard, Outcome as Committed, Txn};
-use forest_proto::record::{Calendar, Job, OnLost, Outcome, Overlap, Trigger};
+use forest_etcd::{Change, Guard, Outcome as Committed, Txn};
+use forest_proto::record::{Calendar, Job, OnLost, Outcome, Overlap, Routing, Trigger};
 use forest_proto::{CalendarName, RunId};
 
 use super::audit::Promise;
@@ -82,6 +82,11 @@ const ROWS: &[Row] = &[
     Row { name: "waiting: its key", begin: next_in_line, meanwhile: applied_and_executed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "replaced: the one that waits", begin: replaced, meanwhile: successor_is_cancelled, guard: ("/server/pending/", Kind::Modified), breaks: Promise::ReplacedByOne },
     Row { name: "replaced: the job", begin: replaced, meanwhile: queues_instead, guard: CONF, breaks: Promise::ReplacedByOne },
+    Row { name: "spread: its key", begin: unspread, meanwhile: applied_and_executed_by_all, guard: ("/server/pending/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "spread: how far it is", begin: half_spread, meanwhile: applied_and_executed_by_all, guard: ("/server/spread/", Kind::Modified), breaks: Promise::CreatedOnce },
+    Row { name: "shards: their parent", begin: shard_ended, meanwhile: parent_is_cancelled, guard: ("/server/spread/", Kind::Modified), breaks: Promise::PartsOfOne },
+    Row { name: "shards: their parent, which is cancelled", begin: cancelled_spread, meanwhile: shard_is_settled, guard: ("/server/spread/", Kind::Modified), breaks: Promise::PartsOfOne },
+    Row { name: "orphan: the absence of its parent", begin: orphan, meanwhile: nothing, guard: ("/server/spread/", Kind::Created), breaks: Promise::PartsOfOne },
     Row { name: "cancel: the snapshot", begin: cancelled, meanwhile: claimed_before_by_its_client, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
     Row { name: "follow: the execution", begin: followed, meanwhile: applied_and_followed, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
     Row { name: "follow: the job that follows", begin: followed, meanwhile: follower_is_deleted, guard: CONF, breaks: Promise::Followed },
@@ -330,16 +335,16 @@ fn without_any_one_of_its_guards_a_promise_is_broken() {
 #[test]
 fn every_transaction_of_a_leader_ends_with_its_term() {
     let mut begun = 0;
-    for begin in
-        [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling, followed]
-    {
+    let begins =
+        [due, first_cursor, retry, parked, stranded, lost, failed, asked, cancelled, backfilling, followed];
+    for begin in begins.into_iter().chain([unspread, half_spread, shard_ended, cancelled_spread]) {
         let (mut world, _, txn) = begin();
         assert!(txn.guards.iter().any(|guard| matches(guard, TERM)));
         Leader::elect(&mut world);
         assert!(matches!(world.commit(&txn), Committed::Refused { .. }));
         begun += 1;
     }
-    assert_eq!(begun, 10);
+    assert_eq!(begun, 15);
 }
 
 #[test]
@@ -486,6 +491,35 @@ fn followed() -> (World, Leader, Txn) {
     (world, leader, txn)
 }
 
+/// A broadcast to two clients, which is about to be spread.
+fn unspread() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = broadcast_to(2);
+    let txn = leader.txn_of(&world, &fire());
+    assert!(world.spread(&fire()).is_none());
+    world.pass(SECOND);
+    (world, leader, txn)
+}
+
+fn broadcast_to(clients: usize) -> (World, Leader) {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    (0..clients).for_each(|n| world.register(&format!("c-{n:03}"), 10));
+    world.save(&Job { routing: Routing::Broadcast, ..minutely() });
+    leader.catch_up(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    (world, leader)
+}
+
+/// One to more clients than one transaction has shards.
+fn half_spread() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = broadcast_to(130);
+    let txn = leader.txn_of(&world, &fire());
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
 /// Two that have ended, at the second instant, of jobs that a third one follows.
 fn followed_with_another() -> (World, Leader, Txn) {
     both_ended(2)
@@ -536,4 +570,69 @@ fn follower_is_deleted(world: &mut World, _: &mut Leader, _: &Txn) {
 /// Saved by a node whose clock is behind.
 fn another_follows(world: &mut World, _: &mut Leader, _: &Txn) {
     world.save(&after("another", &["a"]));
+}
+
+fn spread() -> (World, Leader) {
+    let (mut world, mut leader) = broadcast_to(2);
+    leader.settle(&mut world);
+    (world, leader)
+}
+
+fn first_shard() -> RunId {
+    fire().shard_run(0).unwrap()
+}
+
+fn shard_ended() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = spread();
+    world.execute(&first_shard(), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+fn cancelled_spread() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = spread();
+    world.ask_cancel(&fire());
+    leader.catch_up(&world);
+    let txn = leader.txn_of_request(&world);
+    (world, leader, txn)
+}
+
+/// A shard whose parent the leader's view does not have.
+fn orphan() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = spread();
+    world.execute(&first_shard(), Outcome::Succeeded);
+    leader.catch_up(&world);
+    let (key, revision) = (world.keys.spread(&group(), &fire()), leader.view.revision());
+    leader.view.apply(Change::Deleted { key, revision: revision + 1 }, world.now());
+    let txn = leader.txn_of(&world, &first_shard());
+    (world, leader, txn)
+}
+
+fn nothing(_: &mut World, _: &mut Leader, _: &Txn) {}
+
+fn parent_is_cancelled(world: &mut World, leader: &mut Leader, _: &Txn) {
+    world.ask_cancel(&fire());
+    leader.catch_up(world);
+    let txn = leader.txn_of_request(world);
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+fn shard_is_settled(world: &mut World, leader: &mut Leader, _: &Txn) {
+    world.execute(&first_shard(), Outcome::Succeeded);
+    leader.catch_up(world);
+    let txn = leader.txn_of(world, &fire());
+    assert!(matches!(world.commit(&txn), Committed::Applied { .. }));
+}
+
+/// The transaction was applied once, and the shards have been done and are forgotten.
+fn applied_and_executed_by_all(world: &mut World, leader: &mut Leader, txn: &Txn) {
+    world.commit(txn);
+    leader.settle(world);
+    for (_, run) in world.given() {
+        world.execute(&run, Outcome::Succeeded);
+    }
+    leader.settle(world);
+    world.collect();
+    assert!(world.places(&fire()).is_empty());
 }

@@ -11,6 +11,7 @@
 mod audit;
 mod backfill;
 mod backfills;
+mod broadcast;
 mod calendars;
 mod cancel;
 mod chaos;

@@ -1,6 +1,7 @@
 //! The roll call: a leader whose view lacks a run decides nothing before it has it.
 
 use forest_etcd::Change;
+use forest_proto::record::{Job, Routing};
 
 use super::leader::{Leader, deliver, listed_view};
 use super::world::World;
@@ -62,6 +63,28 @@ fn a_view_that_lacks_a_run_waits_for_a_listing_of_everything() {
     assert!(!call.is_over(&view, term) && call.is_lacking());
     world.etcd.listing().into_iter().for_each(|change| view.apply(change, world.now()));
     assert!(call.is_over(&view, term));
+}
+
+#[test]
+fn a_broadcast_that_was_spread_is_missed_too() {
+    let (mut world, mut leader) = Leader::of_one_segment();
+    world.register("c-1", 2);
+    world.save(&Job { routing: Routing::Broadcast, ..job("a", "0 * * * * *") });
+    leader.catch_up(&world);
+    let mut view = listed_view(&world);
+    world.pass(MINUTE);
+    leader.dispatch(&mut world);
+    leader.settle(&mut world);
+    let is_spread = |change: &Change| matches!(change, Change::Put(kv) if kv.key.contains("/server/spread/"));
+    for (_, changes) in world.etcd.after(view.revision()) {
+        let seen = changes.iter().filter(|change| !is_spread(change));
+        seen.for_each(|change| view.apply(change.clone(), world.now()));
+    }
+    world.new_term();
+    deliver(&mut view, &world, usize::MAX);
+    let mut call = RollCall::default();
+    call.answered(roll(&world));
+    assert!(!call.is_over(&view, view.revision()) && call.is_lacking());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
     Backfill, Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot,
-    Status, decode, encode,
+    Spread, Status, decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -274,10 +274,16 @@ impl World {
         self.parsed(|key| match &key {
             Key::Delay { run: found, .. }
             | Key::Pending { run: found, .. }
+            | Key::Spread { run: found, .. }
             | Key::Snapshot { run: found, .. }
             | Key::Execution { run: found, .. } => (found == run).then_some(key),
             _ => None,
         })
+    }
+
+    /// The document of a broadcast.
+    pub(super) fn spread(&self, run: &RunId) -> Option<Spread> {
+        self.etcd.get(&self.keys.spread(&group(), run)).map(|kv| decode(&kv.value).unwrap())
     }
 
     pub(super) fn pending(&self) -> Vec<RunId> {

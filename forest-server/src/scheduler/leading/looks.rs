@@ -18,7 +18,7 @@ use crate::core::view::{Now, View};
 /// Batches of steps in flight at once.
 const STEP_LANES: usize = 4;
 /// Steps in one batch. etcd takes 128 operations in all, and most steps have at most seven of a kind; with one that other
-/// jobs follow fewer go into a request.
+/// jobs follow fewer go into a request, and that of a broadcast, which may have as many as etcd takes, travels alone.
 const STEPS_PER_BATCH: usize = 100;
 /// Runs looked at before other events get their turn.
 const LOOKS: usize = 2_000;
@@ -77,6 +77,8 @@ impl Leading {
         let touched = std::mem::take(&mut view.touched);
         let mut groups = touched.groups;
         for (seat, ttl_ms) in touched.vanished {
+            // A shard that waits for it may go elsewhere.
+            groups.insert(seat.0.clone());
             if view.clients.get(&seat).is_none() && view.runs.load(&seat).is_some() {
                 let ttl = ttl_ms.map_or(CLIENT_TTL, Duration::from_millis);
                 self.gone.insert(seat.clone(), now.boot + ttl + self.lost_grace);

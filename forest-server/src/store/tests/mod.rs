@@ -42,7 +42,6 @@ pub(super) fn execution(n: usize, outcome: Option<Outcome>, result: &str) -> Exe
         origin: Origin::Manual,
         job_version: 4,
         cause: "20261118110640000-p-1".parse().ok(),
-        followed: false,
         start_deadline: None,
         waits: false,
         missed_fires: 2,
@@ -51,6 +50,9 @@ pub(super) fn execution(n: usize, outcome: Option<Outcome>, result: &str) -> Exe
         priority: 0,
         pinned: None,
         limited: false,
+        shard: None,
+        shard_params: Default::default(),
+        followed: false,
         node: "node-1".into(),
         term: 77,
         server_zone: String::new(),
@@ -266,6 +268,30 @@ async fn check_large_texts_are_kept_whole_and_shown_short(history: &History) {
     assert_eq!(page.rows[0].params.len(), entry::SHOWN_CHARS);
 }
 
+async fn check_the_rows_of_an_instant_are_found(history: &History) {
+    let rows = |run: RunId| {
+        let mut execution = decided(1, Outcome::Succeeded, "");
+        execution.snapshot.id = run;
+        Row::new(execution, 9)
+    };
+    let job = |id: &str| JobId::new(id).expect("valid");
+    let whole = RunId::scheduled(&job("job-1"), minute(1), 1);
+    let shard = |index| whole.shard_run(index).expect("fits");
+    let wanted = [whole.clone(), shard(0), shard(10), shard(10).with_attempt(2)];
+    let others = [
+        RunId::scheduled(&job("job-1"), minute(2), 1),
+        RunId::scheduled(&job("job-1.a"), minute(1), 1),
+        RunId::scheduled(&job("job-10"), minute(1), 1),
+        RunId::scheduled(&job("job"), minute(1), 1),
+    ];
+    let all: Vec<_> = wanted.iter().chain(&others).cloned().map(rows).collect();
+    history.save(&all).await.expect("saved");
+    let found = history.of_instant(&whole, 10).await.expect("readable");
+    let found: Vec<_> = found.into_iter().map(|entry| entry.id).collect();
+    assert_eq!(found, wanted.clone().map(|run| run.to_string()));
+    assert_eq!(history.of_instant(&whole, 2).await.expect("readable").len(), 2);
+}
+
 macro_rules! on_sqlite {
     ($($name:ident: $check:ident;)*) => {
         $(#[tokio::test]
@@ -284,6 +310,7 @@ on_sqlite! {
     a_late_completion_may_come_first: check_a_late_completion_may_come_first;
     savers_in_any_order_end_alike: check_savers_in_any_order_end_alike;
     pages_are_complete_newest_first_and_filtered: check_pages_are_complete_newest_first_and_filtered;
+    the_rows_of_an_instant_are_found: check_the_rows_of_an_instant_are_found;
     large_texts_are_kept_whole_and_shown_short: check_large_texts_are_kept_whole_and_shown_short;
 }
 

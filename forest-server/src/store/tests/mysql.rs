@@ -89,6 +89,7 @@ on_mysql! {
     a_late_completion_may_come_first: check_a_late_completion_may_come_first;
     savers_in_any_order_end_alike: check_savers_in_any_order_end_alike;
     pages_are_complete_newest_first_and_filtered: check_pages_are_complete_newest_first_and_filtered;
+    the_rows_of_an_instant_are_found: check_the_rows_of_an_instant_are_found;
     large_texts_are_kept_whole_and_shown_short: check_large_texts_are_kept_whole_and_shown_short;
 }
 
