@@ -115,6 +115,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Token(command) => access::token(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Doctor => doctor::run(context).await,
+        // These ask no server, and have been done.
         Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }

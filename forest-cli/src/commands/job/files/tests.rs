@@ -138,6 +138,39 @@ overlap: allow
 }
 
 #[tokio::test]
+async fn every_kind_of_value_survives_the_way_through_a_file() {
+    let fake = with_group().await;
+    let file = "\
+---
+name: all
+group: trade
+status: 2
+target: t
+params: \"two\\nlines: 'quoted'\"
+remark: 'yes'
+trigger: {kind: once, at: 2027-10-01T08:00:00+08:00}
+labels: {zone: a, '1': 'true'}
+shard_params: {0: 北京, 1: ''}
+retry_delays_ms: [60000, 300000]
+retry_if: [lost]
+on_lost: retry
+max_attempts: 3
+priority: -5
+";
+    assert_eq!(apply(&fake, file, &[]).await.exit, Exit::Ok);
+    let stored = fake.document("1");
+    assert_eq!(stored["params"], "two\nlines: 'quoted'");
+    assert_eq!(stored["trigger"]["at"], "2027-10-01T00:00:00.000Z");
+    assert_eq!(stored["shard_params"], json!({"0": "北京", "1": ""}));
+    assert_eq!((&stored["priority"], &stored["remark"]), (&json!(-5), &json!("yes")));
+    for format in ["yaml", "json", "jsonl"] {
+        let text = fake.cli(&["job", "export", "-o", format]).await.stdout;
+        let same = fake.cli_with_stdin(&["job", "diff", "-f", "-"], &text).await;
+        assert_eq!((same.exit, same.stdout.as_str()), (Exit::Ok, ""), "{format}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn namesakes_are_told_apart_by_their_ids() {
     let fake = with_group().await;
     fake.add_job("7", "bill");
