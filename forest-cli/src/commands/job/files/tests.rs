@@ -285,7 +285,11 @@ async fn only_jobs_of_the_named_group_that_are_in_no_file_are_deleted_and_only_i
     assert_eq!((yes.exit, fake.state().jobs.len()), (Exit::Ok, 2), "{}", yes.stderr);
     assert_eq!(fake.state().deleted_version, Some(1), "only if it is still as it was shown");
     drop(folder);
-    assert_eq!(fake.document("3")["group"], "mail");
+    // Nor is a job of another group that the files do speak of.
+    let both = format!("{one}{}", more.replace("other", "new"));
+    let applied = apply(&fake, &both, &[&prune[..], &["--yes"]].concat()).await;
+    assert_eq!((applied.exit, fake.state().jobs.len()), (Exit::Ok, 3), "{}", applied.stdout);
+    assert_eq!(fake.document("3")["name"], "other");
 }
 
 fn in_a_file(text: &str) -> (tempfile::TempDir, String) {
