@@ -3,9 +3,12 @@
 //! What only the server can know (whether a cron expression is sound, which zones it has) is not checked
 //! here.
 
+mod access;
 mod backfill;
 mod backoff;
 mod calendar;
+mod context;
+mod files;
 mod job;
 
 use std::time::Duration;
@@ -13,10 +16,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
+pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCommand};
 pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
+pub(crate) use context::ContextCommand;
+pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };
@@ -25,7 +31,7 @@ use crate::error::Exit;
 use crate::paging::Paging;
 
 /// Operates a Forest cluster.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(name = "forest-cli", version, after_help = Exit::help())]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -34,26 +40,45 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Addresses of servers; the first that answers is used.
+    /// Addresses of servers; the first that answers is used. Default: those of the context, or
+    /// http://127.0.0.1:2856.
     #[arg(
         long,
         global = true,
         env = "FOREST_SERVER",
         value_name = "URL,..",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:2856",
         value_parser = server
     )]
     pub(crate) server: Vec<String>,
-    /// How to show data. `wide` is a table with all columns. `json` is one document, with instants as RFC 3339 in UTC.
+    /// Servers and files that `context set` stored under this name, in place of the current ones.
+    #[arg(long, global = true, env = "FOREST_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// File with the token to show. Without it the one in the variable FOREST_TOKEN is shown, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<String>,
+    /// Certificates (PEM) of the authorities that https:// servers are trusted by, in place of the machine's.
+    #[arg(long, global = true, env = "FOREST_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<String>,
+    /// Our certificate (PEM), for https:// servers that ask for one.
+    #[arg(long, global = true, env = "FOREST_CERT_FILE", value_name = "FILE")]
+    pub(crate) cert_file: Option<String>,
+    /// The key (PEM) of --cert-file.
+    #[arg(long, global = true, env = "FOREST_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<String>,
+    /// How to show data. `wide` has more columns and wraps none. `json` and `yaml` are one document, `jsonl` is
+    /// one a line, with instants as RFC 3339 in UTC. `name` is ids alone, one a line.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Show instants in `utc`, in the `local` zone or in an IANA zone such as Asia/Shanghai.
     #[arg(long, global = true, value_name = "ZONE", default_value = "local", value_parser = zone)]
     pub(crate) time: TimeZone,
+    /// Show a list again every 2 s, until it is stopped with Ctrl-C.
+    #[arg(short, long, global = true)]
+    pub(crate) watch: bool,
     /// How long to wait for each server and for each answer.
     #[arg(long, global = true, default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -62,12 +87,21 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
-    /// The same, with more columns where a list has them.
     Wide,
     Json,
+    Jsonl,
+    Yaml,
+    Name,
 }
 
-#[derive(Debug, Subcommand)]
+impl Format {
+    /// Whether a document is wanted, which carries everything.
+    pub(crate) fn is_document(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl | Self::Yaml)
+    }
+}
+
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Command {
     /// How the cluster is.
     Status,
@@ -100,9 +134,54 @@ pub(crate) enum Command {
     /// Runs that wait for a client.
     #[command(subcommand)]
     Pending(PendingCommand),
+    /// Who you are for the server, and what you may do.
+    Whoami,
+    /// Users: those who log in with a password.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens: secrets for programs, in place of passwords.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Looks for what is wrong with the cluster, and says what to do.
+    Doctor,
+    /// Servers by name.
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Prints a script by which a shell completes commands: `source <(forest-cli completion bash)`.
+    Completion { shell: clap_complete::Shell },
+    /// Prints the manual page, or that of a command: `forest-cli man job apply | man -l -`.
+    Man {
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
 }
 
-#[derive(Debug, Subcommand)]
+impl Command {
+    /// Whether it only shows what may be another thing a moment later.
+    pub(crate) fn can_be_watched(&self) -> bool {
+        matches!(
+            self,
+            Self::Status
+                | Self::Plan(_)
+                | Self::Group(GroupCommand::List { .. })
+                | Self::Job(JobCommand::List(_))
+                | Self::Backfill(BackfillCommand::List { .. })
+                | Self::Calendar(CalendarCommand::List { .. })
+                | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
+                | Self::Client(_)
+                | Self::Node(_)
+                | Self::Pending(_)
+                | Self::User(UserCommand::List { .. })
+                | Self::Token(TokenCommand::List { .. })
+                | Self::Audit(_)
+        )
+    }
+}
+
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum GroupCommand {
     /// Creates a group.
     Add {
@@ -146,17 +225,24 @@ pub(crate) enum GroupCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum RunCommand {
     /// Lists runs: the live ones, then the finished ones, newest first.
     List(ListRuns),
     /// Shows one run with its parameters and its result.
     Get { run: String },
+    /// Waits until a run has finished, and shows it. Succeeds only if the run does.
+    Wait {
+        run: String,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        wait_timeout: Duration,
+    },
     /// Asks for a live run to be stopped, or not to be started. It may still end otherwise before that.
     Cancel { run: String },
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ListRuns {
     /// Only runs of this group.
     #[arg(long, default_value = "")]
@@ -180,7 +266,7 @@ pub(crate) struct ListRuns {
     pub(crate) paging: Paging,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Plan {
     /// Only jobs of this group.
     #[arg(long, default_value = "")]
@@ -190,25 +276,25 @@ pub(crate) struct Plan {
     pub(crate) limit: u32,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Lists the clients.
     List(OfGroup),
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Lists the nodes.
     List,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum PendingCommand {
     /// Lists runs that wait for a client, oldest first.
     List(OfGroup),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct OfGroup {
     /// Only this group.
     #[arg(long, default_value = "")]
@@ -217,17 +303,17 @@ pub(crate) struct OfGroup {
     pub(crate) paging: Paging,
 }
 
-/// `http://host:port`, or `host:port` for short.
-fn server(text: &str) -> Result<String, String> {
+/// `http://host:port`, or `host:port` for short, or `https://host:port`.
+pub(crate) fn server(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let url = match text.split_once("://") {
-        None => format!("http://{text}"),
-        Some(("http", _)) => text.to_owned(),
-        Some(_) => return Err("only http:// addresses can be reached".to_owned()),
-    };
-    let authority = url.trim_start_matches("http://").trim_end_matches('/');
-    let valid = !authority.is_empty() && tonic::transport::Endpoint::from_shared(url.clone()).is_ok();
-    if valid { Ok(url) } else { Err("must look like http://host:port".to_owned()) }
+    let (scheme, authority) = text.split_once("://").unwrap_or(("http", text));
+    if !matches!(scheme, "http" | "https") {
+        return Err("only http:// and https:// addresses can be reached".to_owned());
+    }
+    let url = format!("{scheme}://{authority}");
+    let valid = !authority.trim_end_matches('/').is_empty()
+        && tonic::transport::Endpoint::from_shared(url.clone()).is_ok();
+    if valid { Ok(url) } else { Err("must look like http://host:port or https://host:port".to_owned()) }
 }
 
 fn zone(text: &str) -> Result<TimeZone, String> {
@@ -251,6 +337,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A duration in whole milliseconds, as the job's document has it.
 fn duration_ms(text: &str) -> Result<u64, String> {
     u64::try_from(duration(text)?.as_millis()).map_err(|_| "is too long".to_owned())
+}
+
+/// Reads `30d`, `12h` as milliseconds. A day has 24 hours.
+fn lifetime_ms(text: &str) -> Result<i64, String> {
+    let wrong = || "must look like 30d, 12h or 1w".to_owned();
+    let span: Span = text.trim().parse().map_err(|_| wrong())?;
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    let ms = i64::try_from(length.as_millis()).map_err(|_| wrong())?;
+    if ms > 0 { Ok(ms) } else { Err("must be longer than nothing".to_owned()) }
 }
 
 /// Milliseconds since the epoch of an instant (RFC 3339, or a date and time in `zone`) or of that long
@@ -295,8 +390,8 @@ mod tests {
     #[test]
     fn global_flags_stand_anywhere() {
         let cli =
-            parse("job list -o json --server a:1,http://b:2 --timeout 250ms --time utc").expect("valid");
-        assert_eq!(cli.global.server, ["http://a:1", "http://b:2"]);
+            parse("job list -o json --server a:1,https://b:2 --timeout 250ms --time utc").expect("valid");
+        assert_eq!(cli.global.server, ["http://a:1", "https://b:2"]);
         assert_eq!((cli.global.output, cli.global.timeout), (Format::Json, Duration::from_millis(250)));
         assert_eq!(cli.global.time, TimeZone::UTC);
         assert!(matches!(cli.command, Command::Job(JobCommand::List(_))));
@@ -308,7 +403,7 @@ mod tests {
             let error = parse(line).map(|_| ()).expect_err(line);
             assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{line}: {error}");
         };
-        check("status --server https://a:1", ErrorKind::ValueValidation);
+        check("status --server ftp://a:1", ErrorKind::ValueValidation);
         check("status --server http://a:1,", ErrorKind::ValueValidation);
         check("status --time Mars/Olympus", ErrorKind::ValueValidation);
         check("status --timeout soon", ErrorKind::ValueValidation);
@@ -318,6 +413,15 @@ mod tests {
         check("run list --limit 5 --all", ErrorKind::ArgumentConflict);
         check("group add", ErrorKind::MissingRequiredArgument);
         check("pending get", ErrorKind::InvalidSubcommand);
+    }
+
+    #[test]
+    fn a_lifetime_is_in_days_of_24_hours() {
+        assert_eq!(lifetime_ms("30d"), Ok(30 * 24 * 3_600_000));
+        assert_eq!(lifetime_ms("1w 12h"), Ok((7 * 24 + 12) * 3_600_000));
+        for wrong in ["", "soon", "0s", "-1d", "1mo", "1y"] {
+            assert!(lifetime_ms(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

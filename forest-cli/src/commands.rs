@@ -2,16 +2,21 @@
 //!
 //! Wire types end here; no command touches a stream or a clock of its own but through [`Context`].
 
+mod access;
+mod audit;
 mod backfill;
 mod calendar;
 mod client;
+mod context;
 mod cron;
+mod doctor;
 mod group;
 mod job;
 mod node;
 mod pending;
 mod plan;
 mod run;
+mod shell;
 mod status;
 
 use serde_json::json;
@@ -21,6 +26,7 @@ use crate::connect::Api;
 use crate::console::Console;
 use crate::error::{Exit, Failure};
 use crate::output::View;
+use crate::settings::{self, Surroundings};
 
 /// What every command needs.
 struct Context<'a> {
@@ -32,10 +38,17 @@ struct Context<'a> {
 impl Context<'_> {
     /// Says that something is gone: data for programs, a message for people.
     fn deleted(&mut self, kind: &str, id: &str) -> Result<(), Failure> {
+        self.done("deleted", kind, id, &format!("deleted {kind} {id}"))
+    }
+
+    /// The same of anything that leaves nothing to show.
+    fn done(&mut self, done: &str, kind: &str, id: &str, message: &str) -> Result<(), Failure> {
         match self.view.format {
-            Format::Json => self.console.print(&format!("{:#}\n", json!({ "deleted": { kind: id } }))),
+            Format::Json | Format::Jsonl | Format::Yaml | Format::Name => {
+                self.view.show(self.console, id, &json!({ done: { kind: id } }), Vec::new())
+            }
             Format::Table | Format::Wide => {
-                self.console.note(&format!("deleted {kind} {id}"));
+                self.console.note(message);
                 Ok(())
             }
         }
@@ -43,27 +56,8 @@ impl Context<'_> {
 }
 
 /// Does what the command line says. Failures are told on stderr.
-pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
-    let global = cli.global;
-    let mut context = Context {
-        api: Api::new(global.server, global.timeout),
-        view: View { format: global.output, zone: global.time },
-        console,
-    };
-    let done = match cli.command {
-        Command::Status => status::show(&mut context).await,
-        Command::Group(command) => group::run(&mut context, command).await,
-        Command::Job(command) => job::run(&mut context, command).await,
-        Command::Backfill(command) => backfill::run(&mut context, command).await,
-        Command::Calendar(command) => calendar::run(&mut context, command).await,
-        Command::Cron(command) => cron::run(&mut context, command).await,
-        Command::Run(command) => run::run(&mut context, command).await,
-        Command::Plan(plan) => plan::show(&mut context, &plan).await,
-        Command::Client(command) => client::run(&mut context, command).await,
-        Command::Node(command) => node::run(&mut context, command).await,
-        Command::Pending(command) => pending::run(&mut context, command).await,
-    };
-    match done {
+pub(crate) async fn run(cli: Cli, around: &Surroundings, console: &mut Console) -> Exit {
+    match command(cli, around, console).await {
         Ok(()) => Exit::Ok,
         Err(failure) => {
             if !failure.is_silent() {
@@ -71,6 +65,58 @@ pub(crate) async fn run(cli: Cli, console: &mut Console) -> Exit {
             }
             failure.exit
         }
+    }
+}
+
+async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    if global.watch && !command.can_be_watched() {
+        return Err(Failure::usage("--watch is for lists"));
+    }
+    let view = View { format: global.output, zone: global.time.clone() };
+    match command {
+        Command::Context(command) => return context::run(command, &global, around, &view, console),
+        Command::Completion { shell } => return shell::completion(shell, console),
+        Command::Man { words } => return shell::man(&words, console),
+        _ => {}
+    }
+    let api = settings::api(&global, around, console)?;
+    let mut context = Context { api, view, console };
+    if !global.watch {
+        return cluster(&mut context, command).await;
+    }
+    loop {
+        context.console.starts_anew();
+        match cluster(&mut context, command.clone()).await {
+            // It may come back.
+            Err(failure) if failure.exit == Exit::Unreachable => context.console.note(&failure.to_string()),
+            done => done?,
+        }
+        tokio::time::sleep(around.watch_every).await;
+    }
+}
+
+/// What asks a server.
+async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status => status::show(context).await,
+        Command::Group(command) => group::run(context, command).await,
+        Command::Job(command) => job::run(context, command).await,
+        Command::Backfill(command) => backfill::run(context, command).await,
+        Command::Calendar(command) => calendar::run(context, command).await,
+        Command::Cron(command) => cron::run(context, command).await,
+        Command::Run(command) => run::run(context, command).await,
+        Command::Plan(plan) => plan::show(context, &plan).await,
+        Command::Client(command) => client::run(context, command).await,
+        Command::Node(command) => node::run(context, command).await,
+        Command::Pending(command) => pending::run(context, command).await,
+        Command::Whoami => access::whoami(context).await,
+        Command::User(command) => access::user(context, command).await,
+        Command::Token(command) => access::token(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
+        Command::Doctor => doctor::run(context).await,
+        // These ask no server, and have been done.
+        Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
@@ -97,17 +143,40 @@ mod tests {
     async fn a_closed_pipe_ends_the_command_quietly() {
         let fake = Fake::start().await;
         let stderr = Sink::default();
-        let mut console = Console {
-            stdin: Box::new(std::io::empty()),
-            stdout: Box::new(Closed),
-            stderr: Box::new(stderr.clone()),
-            interactive: false,
-            live: false,
-            width: 80,
-        };
+        let (stdout, said) = (Box::new(Closed), Box::new(stderr.clone()));
+        let mut console = Console { stdout, stderr: said, ..Console::for_test("") };
         let line = ["forest-cli", "--server", &fake.url(), "client", "list"];
         let cli = Cli::try_parse_from(line).expect("a valid line");
-        assert_eq!(run(cli, &mut console).await, Exit::Ok);
+        assert_eq!(run(cli, &Surroundings::default(), &mut console).await, Exit::Ok);
         assert_eq!(stderr.text(), "");
+    }
+
+    /// Takes so many pieces of data, then goes away.
+    struct Screen(Sink, u32);
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+            self.1 = self.1.checked_sub(1).ok_or(ErrorKind::BrokenPipe)?;
+            self.0.write(bytes)
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watched_list_is_drawn_again_in_its_place() {
+        let fake = Fake::start().await;
+        let watch = async |screen: bool| {
+            let shown = Sink::default();
+            let stdout = Box::new(Screen(shown.clone(), 2));
+            let mut console = Console { stdout, screen, ..Console::for_test("") };
+            let line = ["forest-cli", "--server", &fake.url(), "node", "list", "-o", "name", "--watch"];
+            let cli = Cli::try_parse_from(line).expect("a valid line");
+            assert_eq!(run(cli, &Surroundings::default(), &mut console).await, Exit::Ok);
+            shown.text()
+        };
+        assert_eq!(watch(true).await, "\x1b[H\x1b[2Jn1\nn2\n\x1b[H\x1b[2Jn1\nn2\n");
+        assert_eq!(watch(false).await, "n1\nn2\nn1\nn2\n");
+        assert_eq!(fake.cli(&["job", "delete", "1", "--yes", "--watch"]).await.exit, Exit::Usage);
     }
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use forest_proto::admin::v1::admin_client::AdminClient;
 use tokio::time::timeout;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
+use crate::credentials::{Bearer, Credentials};
 use crate::error::Failure;
 use crate::output::printable_line;
 
@@ -19,12 +21,13 @@ use crate::output::printable_line;
 const MAX_ANSWER: usize = 64 << 20;
 
 /// The stub for calls.
-pub(crate) type Client = AdminClient<Channel>;
+pub(crate) type Client = AdminClient<InterceptedService<Channel, Bearer>>;
 
 /// The cluster's admin API.
 pub(crate) struct Api {
     servers: Vec<String>,
     timeout: Duration,
+    credentials: Credentials,
     /// Index of the server in use, or of the next to try.
     at: usize,
     client: Option<Client>,
@@ -39,8 +42,8 @@ enum Trouble {
 
 impl Api {
     /// Connects when it is first needed. `servers` are URLs.
-    pub(crate) fn new(servers: Vec<String>, timeout: Duration) -> Self {
-        Self { servers, timeout, at: 0, client: None }
+    pub(crate) fn new(servers: Vec<String>, timeout: Duration, credentials: Credentials) -> Self {
+        Self { servers, timeout, credentials, at: 0, client: None }
     }
 
     /// Makes a call that may be repeated. `action` ends the sentence "cannot ...".
@@ -111,7 +114,9 @@ impl Api {
         while let Some(server) = self.servers.get(self.at) {
             match self.connect(server).await {
                 Ok(channel) => {
-                    let client = AdminClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+                    let bearer = self.credentials.bearer.clone();
+                    let client = AdminClient::with_interceptor(channel, bearer);
+                    let client = client.max_decoding_message_size(MAX_ANSWER);
                     return Ok(self.client.insert(client).clone());
                 }
                 Err(why) => tried.push(format!("{server} ({why})")),
@@ -127,10 +132,14 @@ impl Api {
     }
 
     async fn connect(&self, server: &str) -> Result<Channel, String> {
-        let endpoint = Endpoint::from_shared(server.to_owned())
+        let mut endpoint = Endpoint::from_shared(server.to_owned())
             .and_then(|endpoint| endpoint.user_agent(concat!("forest-cli/", env!("CARGO_PKG_VERSION"))))
             .map_err(|error| root(&error))?
             .tcp_nodelay(true);
+        if server.starts_with("https://") {
+            let tls = self.credentials.tls.clone();
+            endpoint = endpoint.tls_config(tls).map_err(|error| root(&error))?;
+        }
         match timeout(self.timeout, endpoint.connect()).await {
             Ok(connected) => connected.map_err(|error| root(&error)),
             Err(_) => Err(format!("no connection within {:?}", self.timeout)),
@@ -165,6 +174,10 @@ mod tests {
     use crate::error::Exit;
     use crate::fake::{Fake, rude_server, silent_server};
 
+    fn api(servers: Vec<String>, timeout: Duration) -> Api {
+        Api::new(servers, timeout, Credentials::default())
+    }
+
     async fn node(api: &mut Api) -> Result<String, Failure> {
         let call = async |mut client: Client| client.get_cluster(GetClusterRequest {}).await;
         api.read("get the status", call).await.map(|cluster| cluster.node)
@@ -173,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_server_is_used_if_one_cannot_be_reached() {
         let fake = Fake::start().await;
-        let mut api = Api::new(vec!["http://127.0.0.1:1".into(), fake.url()], Duration::from_secs(5));
+        let mut api = api(vec!["http://127.0.0.1:1".into(), fake.url()], Duration::from_secs(5));
         assert_eq!(node(&mut api).await.expect("answers"), "n1");
     }
 
@@ -183,7 +196,7 @@ mod tests {
         let (away, fake) = (Fake::start().await, Fake::start().await);
         away.state().refuse_all = Some(Status::unavailable("etcd is away"));
         let servers = vec![frozen.url(), away.url(), fake.url()];
-        let mut api = Api::new(servers, Duration::from_secs(1));
+        let mut api = api(servers, Duration::from_secs(1));
         assert_eq!(node(&mut api).await.expect("answers"), "n1");
     }
 
@@ -191,10 +204,10 @@ mod tests {
     async fn what_does_not_speak_grpc_counts_as_not_there() {
         for words in ["", "HTTP/1.1 400 Bad Request\r\n\r\n", "SSH-2.0-OpenSSH_9.2\r\n"] {
             let ((rude, _serving), fake) = (rude_server(words).await, Fake::start().await);
-            let alone = node(&mut Api::new(vec![rude.clone()], Duration::from_secs(5))).await;
+            let alone = node(&mut api(vec![rude.clone()], Duration::from_secs(5))).await;
             let failure = alone.expect_err("no sensible answer");
             assert_eq!(failure.exit, Exit::Unreachable, "{words:?}: {failure}");
-            let mut api = Api::new(vec![rude, fake.url()], Duration::from_secs(5));
+            let mut api = api(vec![rude, fake.url()], Duration::from_secs(5));
             assert_eq!(node(&mut api).await.expect("answers"), "n1");
         }
     }
@@ -202,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_with_every_address() {
         let servers = vec!["http://127.0.0.1:1".into(), "http://127.0.0.1:2".into()];
-        let failure = node(&mut Api::new(servers, Duration::from_secs(5))).await.expect_err("nobody there");
+        let failure = node(&mut api(servers, Duration::from_secs(5))).await.expect_err("nobody there");
         assert_eq!(failure.exit, Exit::Unreachable);
         let line = failure.to_string();
         let parts = ["cannot get the status", "127.0.0.1:1 (Connection refused", "127.0.0.1:2", "--server"];
@@ -212,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_without_an_answer_is_not_repeated_and_not_called_failed() {
         let (frozen, fake) = (silent_server().await, Fake::start().await);
-        let mut api = Api::new(vec![frozen.url(), fake.url()], Duration::from_millis(200));
+        let mut api = api(vec![frozen.url(), fake.url()], Duration::from_millis(200));
         let call = async |mut client: Client| client.get_cluster(GetClusterRequest {}).await;
         let failure = api.write("add the job", call).await.expect_err("no answer");
         assert_eq!(failure.exit, Exit::Unreachable);

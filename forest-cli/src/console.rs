@@ -9,6 +9,9 @@ use crate::error::Failure;
 /// Without a terminal nobody knows how wide the reader's page is.
 pub(crate) const DEFAULT_WIDTH: u16 = 80;
 
+/// The server takes no longer ones.
+const MAX_PASSWORD: usize = 2048;
+
 /// Stdin, stdout and stderr.
 pub(crate) struct Console {
     /// Where `-` reads from.
@@ -23,6 +26,12 @@ pub(crate) struct Console {
     pub(crate) live: bool,
     /// Columns of the terminal that stdout is.
     pub(crate) width: u16,
+    /// Whether stdout is a terminal.
+    pub(crate) screen: bool,
+    /// What is written next replaces what the screen shows.
+    pub(crate) clear: bool,
+    /// Asks for a secret that is not shown while it is typed; from a terminal, or in tests from stdin.
+    pub(crate) ask_hidden: fn(&mut dyn BufRead, &str) -> io::Result<String>,
 }
 
 impl Console {
@@ -35,11 +44,15 @@ impl Console {
             interactive: io::stdin().is_terminal(),
             live: io::stderr().is_terminal(),
             width: comfy_table::Table::new().width().unwrap_or(DEFAULT_WIDTH),
+            screen: io::stdout().is_terminal(),
+            clear: false,
+            ask_hidden: |_, question| rpassword::prompt_password(question),
         }
     }
 
     /// Writes data.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
+        let text = format!("{}{text}", self.clearing());
         let written = self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush());
         written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::output_closed(),
@@ -49,7 +62,19 @@ impl Console {
 
     /// Writes a message. If nobody can read it, there is nobody to tell.
     pub(crate) fn note(&mut self, line: &str) {
+        let clearing = self.clearing();
+        let _ = self.stdout.write_all(clearing.as_bytes()).and_then(|()| self.stdout.flush());
         let _ = writeln!(self.stderr, "forest-cli: {line}");
+    }
+
+    /// What is written from now on stands on an empty screen, if stdout is one.
+    pub(crate) fn starts_anew(&mut self) {
+        self.clear = self.screen;
+    }
+
+    /// Not before there is something to write, so that the screen does not flicker.
+    fn clearing(&mut self) -> &'static str {
+        if std::mem::take(&mut self.clear) { "\x1b[H\x1b[2J" } else { "" }
     }
 
     /// Refuses to go on if [`confirm`](Self::confirm) would have nobody to ask. `yes` is the flag that
@@ -76,6 +101,30 @@ impl Console {
         }
     }
 
+    /// A new password: from the person at the terminal, who types it twice, or the whole of stdin.
+    pub(crate) fn new_password(&mut self, from_stdin: bool) -> Result<String, Failure> {
+        if from_stdin {
+            let text = self.read_text("-", MAX_PASSWORD)?;
+            return Ok(text
+                .strip_suffix('\n')
+                .map(|text| text.strip_suffix('\r').unwrap_or(text))
+                .unwrap_or(&text)
+                .to_owned());
+        }
+        if !self.interactive {
+            return Err(Failure::usage("give the password with --password-stdin where nobody can be asked"));
+        }
+        let ask = |console: &mut Self, question| {
+            let answer = (console.ask_hidden)(&mut *console.stdin, question);
+            answer.map_err(|error| Failure::refused(format!("cannot ask for the password: {error}")))
+        };
+        let first = ask(self, "New password (12 characters or more): ")?;
+        match ask(self, "The same again: ")? == first {
+            true => Ok(first),
+            false => Err(Failure::refused("the two passwords differ; nothing was done")),
+        }
+    }
+
     /// Reads a text of at most `max` bytes from a file, or from stdin if `path` is `-`.
     pub(crate) fn read_text(&mut self, path: &str, max: usize) -> Result<String, Failure> {
         let wrong = |what: &dyn std::fmt::Display| Failure::usage(format!("cannot read {path:?}: {what}"));
@@ -95,19 +144,33 @@ impl Console {
 }
 
 #[cfg(test)]
+impl Console {
+    /// With this on stdin, and nobody at the other ends.
+    pub(crate) fn for_test(stdin: impl Into<String>) -> Self {
+        Self {
+            stdin: Box::new(io::Cursor::new(stdin.into())),
+            stdout: Box::new(io::sink()),
+            stderr: Box::new(io::sink()),
+            interactive: false,
+            width: DEFAULT_WIDTH,
+            live: false,
+            screen: false,
+            clear: false,
+            ask_hidden: |stdin, _| {
+                let mut line = String::new();
+                stdin.read_line(&mut line).map(|_| line.trim_end().to_owned())
+            },
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Exit;
 
     fn console(stdin: &'static str, interactive: bool) -> Console {
-        Console {
-            stdin: Box::new(stdin.as_bytes()),
-            stdout: Box::new(io::sink()),
-            stderr: Box::new(io::sink()),
-            interactive,
-            live: false,
-            width: DEFAULT_WIDTH,
-        }
+        Console { interactive, ..Console::for_test(stdin) }
     }
 
     struct Gone(ErrorKind);
@@ -151,6 +214,20 @@ mod tests {
         let refused = console("y\n", false).confirm(false, "Delete?").expect_err("nobody is there");
         assert_eq!(refused.exit, Exit::Usage);
         assert!(refused.to_string().contains("--yes"));
+    }
+
+    #[test]
+    fn a_password_is_typed_twice_or_piped() {
+        let ask = |stdin, interactive, piped| console(stdin, interactive).new_password(piped);
+        assert_eq!(ask("a secret\na secret\n", true, false).expect("the same"), "a secret");
+        assert_eq!(ask("one\ntwo\n", true, false).expect_err("differ").exit, Exit::Refused);
+        assert_eq!(
+            ask(" a\nb \r\n", false, true).expect("piped"),
+            " a\nb ",
+            "only the last line break is not its"
+        );
+        let nobody = ask("one\none\n", false, false).expect_err("nobody is there");
+        assert!(nobody.exit == Exit::Usage && nobody.to_string().contains("--password-stdin"));
     }
 
     #[test]

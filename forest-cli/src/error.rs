@@ -25,11 +25,20 @@ pub(crate) enum Exit {
     Conflict,
     /// 5
     Unreachable,
+    /// 6
+    Denied,
 }
 
 impl Exit {
-    const ALL: [Self; 6] =
-        [Self::Ok, Self::Refused, Self::Usage, Self::NotFound, Self::Conflict, Self::Unreachable];
+    const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Refused,
+        Self::Usage,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Unreachable,
+        Self::Denied,
+    ];
 
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {
@@ -38,12 +47,18 @@ impl Exit {
 
     fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "done; with `job run --wait`: the run succeeded",
-            Self::Refused => "the server refused or failed; with `job run --wait`: no success",
-            Self::Usage => "the command line or an input file is wrong; nothing was changed",
-            Self::NotFound => "there is no such group, job or run",
+            Self::Ok => "done; `job run --wait`, `run wait`: it succeeded; `job diff`: no difference",
+            Self::Refused => {
+                "refused or failed; `job run --wait`, `run wait`: no success; `job diff`: a difference; \
+                 `doctor`: something is wrong"
+            }
+            Self::Usage => {
+                "the command line or an input file is wrong, nothing was changed; `job diff`: it failed"
+            }
+            Self::NotFound => "there is no such group, job, run, user, ...",
             Self::Conflict => "somebody else changed the job meanwhile (version conflict)",
             Self::Unreachable => "no server could be reached, or it did not answer in time",
+            Self::Denied => "not logged in, or not allowed",
         }
     }
 
@@ -97,6 +112,16 @@ impl Failure {
         Self::new(Exit::Ok, "")
     }
 
+    /// What is wrong has been shown as data already.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
+    /// The same with more to say.
+    pub(crate) fn saying(self, more: &str) -> Self {
+        Self { exit: self.exit, line: format!("{}{more}", self.line) }
+    }
+
     /// Whether nothing is to be said about it.
     pub(crate) fn is_silent(&self) -> bool {
         self.line.is_empty()
@@ -107,6 +132,7 @@ impl Failure {
         let exit = match status.code() {
             Code::NotFound => Exit::NotFound,
             Code::Aborted => Exit::Conflict,
+            Code::Unauthenticated | Code::PermissionDenied => Exit::Denied,
             _ => Exit::Refused,
         };
         let mut line = format!("cannot {action}: {}", complaint(status));
@@ -144,7 +170,13 @@ fn complaint(status: &Status) -> String {
 /// What to do, where the server's sentence does not say it.
 fn advice(code: Code) -> Option<&'static str> {
     match code {
-        Code::Unavailable => Some("try again in a moment"),
+        Code::Unavailable | Code::ResourceExhausted => Some("try again in a moment"),
+        Code::Unauthenticated => Some(
+            "give a token that counts with --token-file or FOREST_TOKEN; `token add` or an administrator makes one",
+        ),
+        Code::PermissionDenied => Some(
+            "`whoami` shows what you may do; an administrator may allow more with `user edit --role` or `--grant`",
+        ),
         Code::Unimplemented => Some("is this the address of a Forest server, and of this version?"),
         _ => None,
     }
@@ -231,6 +263,12 @@ mod tests {
         let line = "cannot edit the job: etcd is away - try again in a moment";
         check(Code::Unavailable, "etcd is away", none(), Exit::Refused, line);
         check(Code::Internal, "", none(), Exit::Refused, "cannot edit the job: the server answered Internal");
+        let line = "cannot edit the job: a login is required [UNAUTHENTICATED] - give a token that counts with \
+                    --token-file or FOREST_TOKEN; `token add` or an administrator makes one";
+        check(Code::Unauthenticated, "a login is required", reason("UNAUTHENTICATED"), Exit::Denied, line);
+        let line = "cannot edit the job: needs editor in trade - `whoami` shows what you may do; an administrator \
+                    may allow more with `user edit --role` or `--grant`";
+        check(Code::PermissionDenied, "needs editor in trade", none(), Exit::Denied, line);
     }
 
     #[test]
@@ -242,7 +280,7 @@ mod tests {
     #[test]
     fn help_lists_every_code_once() {
         let help = Exit::help();
-        for code in 0..=5 {
+        for code in 0..=6 {
             assert_eq!(help.matches(&format!("\n  {code}  ")).count(), 1, "{code}: {help}");
         }
     }

@@ -1,6 +1,7 @@
 //! For tests: a small server in this process, and the program run against it with its streams in hand.
 
 mod service;
+mod tls;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, Group, ListRunsRequest, NextFiresRequest, Run, RunJobRequest,
-    StartBackfillRequest, Token, User,
+    Backfill, Calendar, EditJobRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
+    RunJobRequest, StartBackfillRequest, Token, User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -20,10 +21,12 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use self::service::Service;
+pub(crate) use self::tls::Tls;
 use crate::args::Cli;
 use crate::commands;
-use crate::console::{Console, DEFAULT_WIDTH};
+use crate::console::Console;
 use crate::error::Exit;
+use crate::settings::Surroundings;
 
 pub(crate) struct State {
     pub(crate) calls: u32,
@@ -47,6 +50,7 @@ pub(crate) struct State {
     pub(crate) run_asked: Option<RunJobRequest>,
     pub(crate) cancelled: Vec<String>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
+    pub(crate) audit_asked: Option<ListAuditRequest>,
     /// The answers to polls for the run `r7`, one by one; the last one stays.
     pub(crate) polls: VecDeque<Result<Run, Status>>,
 }
@@ -60,6 +64,15 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) async fn start() -> Self {
+        Self::serve("http", Server::builder())
+    }
+
+    /// One that is reached with TLS alone, by clients that show a certificate.
+    pub(crate) async fn start_with_tls(tls: &Tls) -> Self {
+        Self::serve("https", Server::builder().tls_config(tls.server()).expect("good certificates"))
+    }
+
+    fn serve(scheme: &str, mut server: Server) -> Self {
         let state = Arc::new(Mutex::new(State {
             calls: 0,
             refuse_all: None,
@@ -81,14 +94,15 @@ impl Fake {
             run_asked: None,
             cancelled: Vec::new(),
             runs_asked: None,
+            audit_asked: None,
             polls: VecDeque::new(),
         }));
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let url = format!("http://{}", incoming.local_addr().expect("bound"));
+        let url = format!("{scheme}://{}", incoming.local_addr().expect("bound"));
         let service = AdminServer::new(Service(Arc::clone(&state)));
         let mut serving = JoinSet::new();
-        serving.spawn(async {
-            let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+        serving.spawn(async move {
+            let served = server.add_service(service).serve_with_incoming(incoming).await;
             served.expect("it serves until it is dropped");
         });
         Self { state, url, _serving: serving }
@@ -117,12 +131,18 @@ impl Fake {
         cli(&self.url, args, "").await
     }
 
+    /// With this in the environment.
+    pub(crate) async fn cli_with_token(&self, token: &str, args: &[&str]) -> Ran {
+        let around = Surroundings { token: Some(token.to_owned()), ..Surroundings::default() };
+        run_cli(&self.url, args, "", false, &around).await
+    }
+
     pub(crate) async fn cli_with_stdin(&self, args: &[&str], stdin: &str) -> Ran {
         cli(&self.url, args, stdin).await
     }
 
     pub(crate) async fn cli_at_terminal(&self, args: &[&str], stdin: &str) -> Ran {
-        run_cli(&self.url, args, stdin, true).await
+        run_cli(&self.url, args, stdin, true, &Surroundings::default()).await
     }
 }
 
@@ -162,25 +182,31 @@ impl Write for Sink {
 }
 
 pub(crate) async fn cli(url: &str, args: &[&str], stdin: &str) -> Ran {
-    run_cli(url, args, stdin, false).await
+    run_cli(url, args, stdin, false, &Surroundings::default()).await
 }
 
-async fn run_cli(url: &str, args: &[&str], stdin: &str, interactive: bool) -> Ran {
-    let mut line = vec!["forest-cli", "--server", url];
+/// Without a server on the command line.
+pub(crate) async fn cli_around(args: &[&str], around: &Surroundings) -> Ran {
+    run_cli("", args, "", false, around).await
+}
+
+async fn run_cli(url: &str, args: &[&str], stdin: &str, interactive: bool, around: &Surroundings) -> Ran {
+    let mut line = vec!["forest-cli"];
+    if !url.is_empty() {
+        line.extend(["--server", url]);
+    }
     if !args.contains(&"--time") {
         line.extend(["--time", "utc"]);
     }
     let cli = Cli::try_parse_from(line.iter().chain(args)).expect("a valid line");
     let (stdout, stderr) = (Sink::default(), Sink::default());
     let mut console = Console {
-        stdin: Box::new(std::io::Cursor::new(stdin.to_owned())),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         interactive,
-        live: false,
-        width: DEFAULT_WIDTH,
+        ..Console::for_test(stdin)
     };
-    let exit = commands::run(cli, &mut console).await;
+    let exit = commands::run(cli, around, &mut console).await;
     Ran { exit, stdout: stdout.text(), stderr: stderr.text() }
 }
 

@@ -8,11 +8,15 @@ mod clock;
 mod commands;
 mod connect;
 mod console;
+mod contexts;
+mod credentials;
 mod error;
 #[cfg(test)]
 mod fake;
 mod output;
 mod paging;
+mod settings;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -21,12 +25,13 @@ use clap::Parser;
 use crate::args::Cli;
 use crate::console::Console;
 use crate::error::{Exit, Failure};
+use crate::settings::Surroundings;
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| error.exit());
     let mut console = Console::of_process();
     let exit = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(commands::run(cli, &mut console)),
+        Ok(runtime) => runtime.block_on(commands::run(cli, &Surroundings::of_process(), &mut console)),
         Err(error) => {
             console.note(&Failure::refused(format!("cannot start: {error}")).to_string());
             Exit::Refused

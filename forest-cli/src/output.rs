@@ -1,4 +1,4 @@
-//! How data looks: tables for people, JSON for programs.
+//! How data looks: tables for people, JSON and YAML for programs, ids for both.
 //!
 //! Tables have no borders; ids are never wrapped, so that they can be copied. What comes from the cluster
 //! is stripped of control characters before it reaches a terminal. JSON instants are RFC 3339 in UTC with
@@ -15,6 +15,7 @@ use crate::args::Format;
 use crate::console::Console;
 use crate::error::Failure;
 use crate::paging::Listed;
+use crate::yaml;
 
 /// How this call wants its data.
 pub(crate) struct View {
@@ -44,14 +45,31 @@ impl View {
     pub(crate) fn show(
         &self,
         console: &mut Console,
+        id: &str,
         json: &Value,
         fields: Vec<Field>,
     ) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Json => document(json),
-            Format::Table | Format::Wide => record(fields, console.width),
+            Format::Table => record(fields, console.width),
+            Format::Wide => record(fields, WIDE),
+            Format::Name if id.is_empty() => return Err(Failure::usage("-o name: this has no name")),
+            Format::Name => line(id),
+            Format::Json | Format::Jsonl | Format::Yaml => self.document(json)?,
         };
         console.print(&text)
+    }
+
+    /// Shows what is for programs alone, or as good as nothing for people.
+    pub(crate) fn data(&self, console: &mut Console, json: &Value) -> Result<(), Failure> {
+        console.print(&self.document(json)?)
+    }
+
+    fn document(&self, json: &Value) -> Result<String, Failure> {
+        Ok(match self.format {
+            Format::Yaml => yaml::text(json)?,
+            Format::Jsonl => format!("{json}\n"),
+            _ => format!("{json:#}\n"),
+        })
     }
 
     /// Shows a list. `what` is its name in JSON and in messages.
@@ -63,17 +81,30 @@ impl View {
         list: &List<'_, T>,
     ) -> Result<(), Failure> {
         let entries = &listed.items;
-        if self.format == Format::Json {
-            let mut answer = json!({ what: entries.iter().map(list.json).collect::<Vec<_>>() });
-            if let Some(more) = listed.more {
-                answer["more"] = more.into();
+        match self.format {
+            Format::Json | Format::Yaml => {
+                let mut answer = json!({ what: entries.iter().map(list.json).collect::<Vec<_>>() });
+                if let Some(more) = listed.more {
+                    answer["more"] = more.into();
+                }
+                return self.data(console, &answer);
             }
-            return console.print(&document(&answer));
-        }
-        if entries.is_empty() {
-            console.note(&format!("no {what}"));
-        } else {
-            console.print(&table(list.header, entries.iter().map(list.row), console.width))?;
+            Format::Jsonl => console
+                .print(&entries.iter().map(|entry| line_of(&(list.json)(entry))).collect::<String>())?,
+            Format::Name => {
+                console.print(&entries.iter().map(|entry| line(&(list.id)(entry))).collect::<String>())?
+            }
+            Format::Table | Format::Wide if entries.is_empty() => console.note(&format!("no {what}")),
+            Format::Table => {
+                let rows =
+                    entries.iter().map(|entry| (list.row)(entry).into_iter().take(list.narrow).collect());
+                console.print(&table(
+                    &list.header[..list.narrow.min(list.header.len())],
+                    rows,
+                    console.width,
+                ))?;
+            }
+            Format::Wide => console.print(&table(list.header, entries.iter().map(list.row), WIDE))?,
         }
         if listed.more == Some(true) {
             console.note(&format!("there are more {what}: use --limit N or --all"));
@@ -84,8 +115,12 @@ impl View {
 
 /// How the entries of a list look.
 pub(crate) struct List<'a, T> {
+    /// What an entry is called by where only that is wanted.
+    pub(crate) id: &'a dyn Fn(&T) -> String,
     /// The first column holds what must not be wrapped.
     pub(crate) header: &'a [&'a str],
+    /// So many columns have room on a page; `wide` shows all.
+    pub(crate) narrow: usize,
     pub(crate) row: &'a dyn Fn(&T) -> Vec<String>,
     pub(crate) json: &'a dyn Fn(&T) -> Value,
 }
@@ -98,8 +133,13 @@ pub(crate) fn field(name: &str, value: impl Into<String>) -> Field {
     (name.to_owned(), value.into())
 }
 
-fn document(json: &Value) -> String {
-    format!("{json:#}\n")
+/// One line of an id. It may come from a cluster that others write to.
+fn line(id: &str) -> String {
+    printable_line(id) + "\n"
+}
+
+fn line_of(json: &Value) -> String {
+    format!("{json}\n")
 }
 
 /// An instant in JSON.
@@ -125,7 +165,7 @@ pub(crate) fn printable_line(text: &str) -> String {
 }
 
 /// Control characters could steer the terminal. Line breaks stay.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.trim_end()
         .replace("\r\n", "\n")
         .chars()
@@ -148,6 +188,9 @@ fn plain() -> Table {
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table
 }
+
+/// As wide as anything: nothing is wrapped.
+const WIDE: u16 = u16::MAX / 2;
 
 /// Between columns.
 const GAP: u16 = 2;

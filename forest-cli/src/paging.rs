@@ -18,6 +18,11 @@ pub(crate) struct Paging {
     all: bool,
 }
 
+impl Paging {
+    /// All entries.
+    pub(crate) const ALL: Self = Self { limit: u32::MAX, all: true };
+}
+
 /// The beginning of a list.
 pub(crate) struct Listed<T> {
     pub(crate) items: Vec<T>,

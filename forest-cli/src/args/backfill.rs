@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::ParamsFlags;
 use crate::paging::Paging;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BackfillCommand {
     /// Runs the fires that a job has in a range of the past, one after the other.
     #[command(after_help = OVERLAP)]
@@ -28,7 +28,7 @@ alive; fires of the schedule that come meanwhile are decided as always. With all
 once. While the job is disabled the backfill waits. Every fire of the range gets a run, also one that was
 run in its time.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct StartBackfill {
     /// The job: its id or its exact name. Of cron, or of a fixed rate.
     pub(crate) job: String,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::paging::Paging;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum CalendarCommand {
     /// Stores days in place of those of before, or a new calendar.
     #[command(after_help = DAYS)]
@@ -32,7 +32,7 @@ The file has one day or range a line:
   +2027-10-09             # counts as matching, whatever the weekday
 or it is an iCalendar file (.ics), of which all-day events are days without fires.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SetCalendar {
     pub(crate) name: String,
     /// The days, `-` for stdin.
@@ -46,13 +46,13 @@ pub(crate) struct SetCalendar {
     pub(crate) version: Option<u64>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum CronCommand {
     /// Shows when an expression would fire, and what clock changes and calendars do to that.
     Next(NextOfCron),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct NextOfCron {
     /// "SEC MIN HOUR DAY MONTH WEEKDAY", @daily, "@every 90s".
     #[arg(value_name = "EXPR")]

@@ -8,10 +8,11 @@ use forest_proto::record::{ShardParams, ShardParamsError};
 use forest_proto::record::RetryBackoff;
 
 use super::backoff::backoff;
+use super::files::{ApplyJobs, DiffJobs, ExportJobs, ValidateJobs, WHAT_FILES_SAY};
 use super::{duration, duration_ms};
 use crate::paging::Paging;
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum JobCommand {
     /// Creates a job and shows when it fires. It is enabled unless told otherwise.
     Add(Box<AddJob>),
@@ -44,6 +45,17 @@ pub(crate) enum JobCommand {
     Run(RunJob),
     /// Shows when a job fires, or when an expression would.
     Next(NextFires),
+    /// Writes jobs as YAML documents, for a file that is kept and applied.
+    Export(ExportJobs),
+    /// Checks files with jobs; nothing is changed.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Validate(ValidateJobs),
+    /// Shows what `job apply` would change. Ends with 1 if that is anything.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Diff(DiffJobs),
+    /// Makes the jobs be as files say. All files are checked before anything is changed.
+    #[command(after_help = WHAT_FILES_SAY)]
+    Apply(ApplyJobs),
     /// Says what became of one fire of a job, and why.
     Explain {
         /// Its id or its exact name.
@@ -60,13 +72,13 @@ To edit all of a job in an editor:
   forest-cli job edit JOB -f job.json
 This is refused if somebody else changed the job in between.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct AddJob {
     #[command(flatten)]
     pub(crate) flags: JobFlags,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct EditJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -78,7 +90,7 @@ pub(crate) struct EditJob {
 }
 
 /// The fields of a job. A flag that is not given leaves its field alone.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct JobFlags {
     /// JSON object with fields of the job, `-` for stdin. Flags override it. When editing, null puts a
     /// field back to its default.
@@ -191,7 +203,7 @@ pub(crate) struct JobFlags {
 }
 
 /// What makes a job fire beside cron.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[group(multiple = false, conflicts_with_all = ["cron", "every"])]
 pub(crate) struct TriggerFlags {
     /// Every so often, however long runs take.
@@ -215,7 +227,7 @@ pub(crate) struct TriggerFlags {
 }
 
 /// How a job follows those of --after.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ChainFlags {
     /// Which of their ends count; success if not given.
     #[arg(long, value_parser = ["success", "failure", "end"], requires = "follows")]
@@ -229,7 +241,7 @@ pub(crate) struct ChainFlags {
 }
 
 /// What the handler is given.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ParamsFlags {
     /// What the handler is given.
     #[arg(long, value_name = "TEXT", conflicts_with = "params_file", allow_hyphen_values = true)]
@@ -239,7 +251,7 @@ pub(crate) struct ParamsFlags {
     pub(crate) params_file: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ListJobs {
     /// Only jobs of this group.
     #[arg(long, default_value = "")]
@@ -257,7 +269,7 @@ pub(crate) struct ListJobs {
     pub(crate) paging: Paging,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DeleteJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -266,7 +278,7 @@ pub(crate) struct DeleteJob {
     pub(crate) yes: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunJob {
     /// Its id or its exact name.
     pub(crate) job: String,
@@ -286,7 +298,7 @@ pub(crate) struct RunJob {
     pub(crate) wait_timeout: Duration,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct NextFires {
     /// The job's id or its exact name.
     #[arg(required_unless_present = "cron", conflicts_with_all = ["cron", "time_zone", "dst_gap", "dst_fold"])]

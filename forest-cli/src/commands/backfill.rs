@@ -39,7 +39,7 @@ async fn start(context: &mut Context<'_>, args: StartBackfill) -> Result<(), Fai
         false => context.api.write("start the backfill", call).await?,
     };
     let fields = plan_fields(&context.view, &request, &plan);
-    context.view.show(context.console, &plan_json(&request, &plan), fields)?;
+    context.view.show(context.console, &request.job_id, &plan_json(&request, &plan), fields)?;
     match &plan.backfill {
         Some(backfill) if args.wait => wait::until_over(context, backfill, &plan.last_run_id).await,
         Some(backfill) if backfill.state == PAUSED => {
@@ -102,7 +102,13 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
         ]
     };
     let header = &["JOB", "NAME", "CREATED", "ALIVE", "NEXT", "STATE"];
-    let list = List { header, row: &row, json: &to_json };
+    let list = List {
+        id: &|backfill: &Backfill| backfill.job_id.clone(),
+        header,
+        narrow: 6,
+        row: &row,
+        json: &to_json,
+    };
     view.list(context.console, "backfills", &listed, &list)
 }
 

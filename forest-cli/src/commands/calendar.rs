@@ -22,7 +22,9 @@ pub(super) async fn run(context: &mut Context<'_>, command: CalendarCommand) -> 
         CalendarCommand::Get { name } => {
             let calendar = get(context, name).await?;
             match context.view.format {
-                Format::Json => context.view.show(context.console, &to_json(&calendar), Vec::new()),
+                Format::Json | Format::Jsonl | Format::Yaml | Format::Name => {
+                    context.view.show(context.console, &calendar.name, &to_json(&calendar), Vec::new())
+                }
                 Format::Table | Format::Wide => context.console.print(&file(&calendar, &context.view)),
             }
         }
@@ -54,7 +56,7 @@ async fn set(context: &mut Context<'_>, args: SetCalendar) -> Result<(), Failure
         field("included", calendar.included.join("\n")),
         field("jobs", calendar.jobs.to_string()),
     ];
-    context.view.show(context.console, &to_json(&calendar), fields)
+    context.view.show(context.console, &calendar.name, &to_json(&calendar), fields)
 }
 
 async fn get(context: &mut Context<'_>, name: String) -> Result<Calendar, Failure> {
@@ -79,10 +81,17 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
             calendar.jobs.to_string(),
             calendar.version.to_string(),
             calendar.remark.clone(),
+            context.view.second(calendar.updated_at),
         ]
     };
-    let header = &["NAME", "EXCLUDED", "INCLUDED", "JOBS", "VERSION", "REMARK"];
-    let list = List { header, row: &row, json: &to_json };
+    let header = &["NAME", "EXCLUDED", "INCLUDED", "JOBS", "VERSION", "REMARK", "CHANGED"];
+    let list = List {
+        id: &|calendar: &Calendar| calendar.name.clone(),
+        header,
+        narrow: 6,
+        row: &row,
+        json: &to_json,
+    };
     context.view.list(context.console, "calendars", &listed, &list)
 }
 

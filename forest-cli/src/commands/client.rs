@@ -6,10 +6,10 @@ use forest_proto::admin::v1 as api;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::args::{ClientCommand, Format};
+use crate::args::ClientCommand;
 use crate::connect::Client;
 use crate::error::Failure;
-use crate::output::{List, instant_json};
+use crate::output::{List, View, instant_json};
 use crate::paging::collect;
 
 pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Result<(), Failure> {
@@ -22,20 +22,17 @@ pub(super) async fn run(context: &mut Context<'_>, command: ClientCommand) -> Re
     });
     let listed = listed.await?;
     let view = &context.view;
-    let wide = view.format == Format::Wide;
-    let more = |client: &api::Client| {
-        [row(client), vec![client.version.clone(), labels(client), view.second(client.started_at)]].concat()
-    };
-    let header = ["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE", "VERSION", "LABELS", "SINCE"];
     let list = List {
-        header: if wide { &header } else { &header[..6] },
-        row: if wide { &more } else { &row },
+        id: &|client: &api::Client| client.id.clone(),
+        header: &["CLIENT", "GROUP", "ADDRESS", "BUSY", "TARGETS", "STATE", "VERSION", "LABELS", "SINCE"],
+        narrow: 6,
+        row: &|client| row(client, view),
         json: &to_json,
     };
-    context.view.list(context.console, "clients", &listed, &list)
+    view.list(context.console, "clients", &listed, &list)
 }
 
-fn row(client: &api::Client) -> Vec<String> {
+fn row(client: &api::Client, view: &View) -> Vec<String> {
     let busy = client.queued + client.running;
     vec![
         client.id.clone(),
@@ -44,6 +41,9 @@ fn row(client: &api::Client) -> Vec<String> {
         format!("{busy}/{}", client.capacity),
         if client.any_target { "any".to_owned() } else { client.targets.join(", ") },
         if client.draining { "draining" } else { "ready" }.to_owned(),
+        client.version.clone(),
+        labels(client),
+        view.second(client.started_at),
     ]
 }
 

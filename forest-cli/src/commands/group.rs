@@ -60,9 +60,18 @@ async fn list(context: &mut Context<'_>, paging: Paging) -> Result<(), Failure> 
     });
     let listed = listed.await?;
     let row = |group: &Group| {
-        vec![group.name.clone(), group.clients.to_string(), group.jobs.to_string(), group.remark.clone()]
+        let limit = |limit: Option<u32>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        vec![
+            group.name.clone(),
+            group.clients.to_string(),
+            group.jobs.to_string(),
+            group.remark.clone(),
+            limit(group.max_in_flight),
+            limit(group.dispatches_per_second),
+        ]
     };
-    let list = List { header: &["NAME", "CLIENTS", "JOBS", "REMARK"], row: &row, json: &to_json };
+    let header = &["NAME", "CLIENTS", "JOBS", "REMARK", "MAX IN FLIGHT", "PER SECOND"];
+    let list = List { id: &|group: &Group| group.name.clone(), header, narrow: 4, row: &row, json: &to_json };
     context.view.list(context.console, "groups", &listed, &list)
 }
 
@@ -76,7 +85,7 @@ fn show(context: &mut Context<'_>, group: &Group) -> Result<(), Failure> {
     let limits =
         [("max in flight", group.max_in_flight), ("dispatches per second", group.dispatches_per_second)];
     fields.extend(limits.into_iter().filter_map(|(name, limit)| Some(field(name, limit?.to_string()))));
-    context.view.show(context.console, &to_json(group), fields)
+    context.view.show(context.console, &group.name, &to_json(group), fields)
 }
 
 fn to_json(group: &Group) -> Value {
@@ -122,6 +131,49 @@ mod tests {
         assert_eq!((deleted.exit, deleted.stdout.as_str()), (Exit::Ok, ""));
         assert_eq!(deleted.stderr, "forest-cli: deleted group trade\n");
         assert_eq!(fake.cli(&["group", "get", "trade"]).await.exit, Exit::NotFound);
+    }
+
+    #[tokio::test]
+    async fn one_list_in_every_form() {
+        let fake = Fake::start().await;
+        fake.cli(&["group", "add", "trade", "--remark", "交易: all of it", "--max-in-flight", "5"]).await;
+        fake.cli(&["group", "add", "mail"]).await;
+        let list = async |form| fake.cli(&["group", "list", "--limit", "1", "-o", form]).await;
+        let wide = "\
+NAME   CLIENTS  JOBS  REMARK           MAX IN FLIGHT  PER SECOND
+trade  0        0     交易: all of it  5              -
+";
+        assert_eq!(list("wide").await.stdout, wide);
+        let yaml = "\
+groups:
+- clients: 0
+  jobs: 0
+  max_in_flight: 5
+  name: trade
+  remark: '交易: all of it'
+more: true
+";
+        assert_eq!(list("yaml").await.stdout, yaml);
+        let lines = list("jsonl").await;
+        let line = r#"{"clients":0,"jobs":0,"max_in_flight":5,"name":"trade","remark":"交易: all of it"}"#;
+        assert_eq!(lines.stdout, format!("{line}\n"));
+        assert_eq!(lines.stderr, "forest-cli: there are more groups: use --limit N or --all\n");
+        assert_eq!(list("name").await.stdout, "trade\n");
+    }
+
+    #[tokio::test]
+    async fn one_thing_in_every_form() {
+        let fake = Fake::start().await;
+        fake.cli(&["group", "add", "mail"]).await;
+        let get = async |form| fake.cli(&["group", "get", "mail", "-o", form]).await.stdout;
+        assert_eq!(get("yaml").await, "clients: 0\njobs: 0\nname: mail\nremark: ''\n");
+        assert_eq!(get("jsonl").await, "{\"clients\":0,\"jobs\":0,\"name\":\"mail\",\"remark\":\"\"}\n");
+        assert_eq!(get("name").await, "mail\n");
+        assert_eq!(get("wide").await, get("table").await);
+        let nameless = fake.cli(&["status", "-o", "name"]).await;
+        assert_eq!((nameless.exit, nameless.stdout.as_str()), (Exit::Usage, ""));
+        let deleted = fake.cli(&["group", "delete", "mail", "--yes", "-o", "name"]).await;
+        assert_eq!(deleted.stdout, "mail\n");
     }
 
     #[tokio::test]

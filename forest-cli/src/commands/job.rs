@@ -3,6 +3,7 @@
 mod chain;
 mod document;
 mod explain;
+mod files;
 mod find;
 mod next;
 mod show;
@@ -16,6 +17,7 @@ pub(super) use document::params;
 pub(super) use find::find;
 pub(super) use next::show as show_next;
 use show::JobView;
+pub(super) use start::{judge, wait};
 
 use super::Context;
 use crate::args::{AddJob, DeleteJob, EditJob, JobCommand, ListJobs};
@@ -30,7 +32,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
         JobCommand::List(args) => list(context, args).await,
         JobCommand::Get { job } => {
             let job = find(&mut context.api, &job).await?;
-            context.view.show(context.console, &job.to_json(), job.fields(&context.view))
+            context.view.show(context.console, &job.id, &job.to_json(), job.fields(&context.view))
         }
         JobCommand::Edit(args) => edit(context, *args).await,
         JobCommand::Enable { job } => set_enabled(context, &job, true, String::new()).await,
@@ -38,6 +40,10 @@ pub(super) async fn run(context: &mut Context<'_>, command: JobCommand) -> Resul
         JobCommand::Delete(args) => delete(context, args).await,
         JobCommand::Run(args) => start::run(context, args).await,
         JobCommand::Next(args) => next::run(context, args).await,
+        JobCommand::Export(args) => files::export(context, &args.group).await,
+        JobCommand::Validate(args) => files::validate(context, args).await,
+        JobCommand::Diff(args) => files::diff(context, args).await,
+        JobCommand::Apply(args) => files::apply(context, args).await,
         JobCommand::Explain { job, at } => explain::run(context, &job, &at).await,
     }
 }
@@ -76,7 +82,9 @@ async fn list(context: &mut Context<'_>, args: ListJobs) -> Result<(), Failure> 
     let items = items.into_iter().map(JobView::new).collect::<Result<_, _>>()?;
     let view = &context.view;
     let list = List {
-        header: &["JOB", "NAME", "GROUP", "TARGET", "CRON", "NEXT FIRE"],
+        id: &|job: &JobView| job.id.clone(),
+        header: &["JOB", "NAME", "GROUP", "TARGET", "CRON", "NEXT FIRE", "TIME ZONE", "VERSION", "REMARK"],
+        narrow: 6,
         row: &|job: &JobView| job.row(view),
         json: &JobView::to_json,
     };

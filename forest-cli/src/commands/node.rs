@@ -26,7 +26,9 @@ pub(super) async fn run(context: &mut Context<'_>, command: NodeCommand) -> Resu
         ]
     };
     let list = List {
+        id: &|node: &Node| node.id.clone(),
         header: &["NODE", "ROLE", "ADDRESS", "VERSION", "CLOCK", "STARTED"],
+        narrow: 6,
         row: &row,
         json: &to_json,
     };

@@ -28,11 +28,20 @@ pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> R
             run.group.clone(),
             run.target.clone(),
             view.second(run.created_at),
+            run.attempt.to_string(),
+            run.origin.clone(),
+            run.job_id.clone(),
         ]
     };
     let lines = waiting.iter().map(|waiting| line(waiting, view.second(waiting.oldest_scheduled_at)));
     let lines: Vec<_> = lines.collect();
-    let list = List { header: &["RUN", "JOB", "GROUP", "TARGET", "SINCE"], row: &row, json: &runs::to_json };
+    let list = List {
+        id: &|run: &Run| run.id.clone(),
+        header: &["RUN", "JOB", "GROUP", "TARGET", "SINCE", "ATTEMPT", "ORIGIN", "JOB ID"],
+        narrow: 5,
+        row: &row,
+        json: &runs::to_json,
+    };
     view.list(context.console, "runs", &listed, &list)?;
     lines.iter().for_each(|line| context.console.note(line));
     Ok(())
@@ -40,7 +49,14 @@ pub(super) async fn run(context: &mut Context<'_>, command: PendingCommand) -> R
 
 /// How many wait for the same thing, since when, and why.
 fn line(waiting: &Waiting, oldest: String) -> String {
-    let reason = match waiting.reason.as_str() {
+    let reason = reason(waiting);
+    let Waiting { group, target, count, .. } = waiting;
+    printable_line(&format!("{group}/{target}: {count} waiting, the oldest of {oldest}: {reason}"))
+}
+
+/// What they wait for.
+pub(super) fn reason(waiting: &Waiting) -> &str {
+    match waiting.reason.as_str() {
         "" => "about to go",
         "no_client" => "no client would take them",
         "no_room" => "the clients are full",
@@ -48,9 +64,7 @@ fn line(waiting: &Waiting, oldest: String) -> String {
         "group_limit" => "the group's limit is reached",
         "rate" => "the group's rate is reached",
         other => other,
-    };
-    let Waiting { group, target, count, .. } = waiting;
-    printable_line(&format!("{group}/{target}: {count} waiting, the oldest of {oldest}: {reason}"))
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,13 @@ pub(super) async fn show(context: &mut Context<'_>, plan: &Plan) -> Result<(), F
         let text = [&fire.job_id, &fire.job_name, &fire.group, &fire.cron];
         std::iter::once(view.second(fire.at)).chain(text.into_iter().cloned()).collect()
     };
-    let list = List { header: &["FIRES", "JOB", "NAME", "GROUP", "CRON"], row: &row, json: &to_json };
+    let list = List {
+        id: &|fire: &PlannedFire| fire.job_id.clone(),
+        header: &["FIRES", "JOB", "NAME", "GROUP", "CRON"],
+        narrow: 5,
+        row: &row,
+        json: &to_json,
+    };
     view.list(context.console, "fires", &Listed::whole(planned.fires), &list)
 }
 

@@ -4,7 +4,7 @@ use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, 
 use serde_json::{Value, json};
 
 use super::{Context, job};
-use crate::args::{Format, ListRuns, RunCommand, instant_ms};
+use crate::args::{ListRuns, RunCommand, instant_ms};
 use crate::clock;
 use crate::connect::{Api, Client};
 use crate::error::Failure;
@@ -16,7 +16,14 @@ pub(super) async fn run(context: &mut Context<'_>, command: RunCommand) -> Resul
         RunCommand::List(args) => list(context, args).await,
         RunCommand::Get { run } => {
             let run = get(&mut context.api, run).await?;
-            context.view.show(context.console, &to_json(&run), fields(&context.view, &run))
+            context.view.show(context.console, &run.id, &to_json(&run), fields(&context.view, &run))
+        }
+        RunCommand::Wait { run, wait_timeout } => {
+            let waited = job::wait(&mut context.api, &run, wait_timeout).await;
+            if let Some(run) = &waited.last {
+                context.view.show(context.console, &run.id, &to_json(run), fields(&context.view, run))?;
+            }
+            job::judge(context, &run, waited, wait_timeout)
         }
         RunCommand::Cancel { run } => cancel(context, run).await,
     }
@@ -26,16 +33,8 @@ async fn cancel(context: &mut Context<'_>, id: String) -> Result<(), Failure> {
     let request = CancelRunRequest { id };
     let call = async |mut client: Client| client.cancel_run(request.clone()).await;
     context.api.write("cancel the run", call).await?;
-    match context.view.format {
-        Format::Json => {
-            let json = json!({ "cancel_requested": { "run": request.id } });
-            context.view.show(context.console, &json, Vec::new())
-        }
-        Format::Table | Format::Wide => {
-            context.console.note(&format!("run {} was asked to stop, see `run get`", request.id));
-            Ok(())
-        }
-    }
+    let message = format!("run {} was asked to stop, see `run get`", request.id);
+    context.done("cancel_requested", "run", &request.id, &message)
 }
 
 pub(super) async fn get(api: &mut Api, id: String) -> Result<Run, Failure> {
@@ -76,9 +75,32 @@ async fn list(context: &mut Context<'_>, args: ListRuns) -> Result<(), Failure> 
             format!("{}{}", run.job_name, shard_mark(run)),
             view.second(run.created_at),
             how_far(run),
+            run.group.clone(),
+            or_dash(&run.client),
+            format!("{}/{}", run.attempt, run.max_attempts),
+            run.origin.clone(),
+            view.second(run.scheduled_at),
+            run.job_id.clone(),
         ]
     };
-    let list = List { header: &["RUN", "JOB", "CREATED", "STATE"], row: &row, json: &to_json };
+    let list = List {
+        id: &|run: &Run| run.id.clone(),
+        header: &[
+            "RUN",
+            "JOB",
+            "CREATED",
+            "STATE",
+            "GROUP",
+            "CLIENT",
+            "ATTEMPT",
+            "ORIGIN",
+            "SCHEDULED",
+            "JOB ID",
+        ],
+        narrow: 4,
+        row: &row,
+        json: &to_json,
+    };
     view.list(context.console, "runs", &listed, &list)
 }
 
@@ -297,6 +319,20 @@ result         line one
         let json = fake.cli(&["run", "get", "r7", "-o", "json"]).await.json();
         let expected = json!({"percent": 40, "text": "page 4", "at": "2026-11-18T11:06:41.000Z"});
         assert_eq!(json["progress"], expected);
+    }
+
+    #[tokio::test]
+    async fn waiting_shows_the_run_and_succeeds_if_it_does() {
+        let fake = Fake::start().await;
+        fake.state().polls = [Ok(run_in("running", "")), Ok(run_in("finished", "succeeded"))].into();
+        let ran = fake.cli(&["run", "wait", "r7"]).await;
+        assert_eq!((ran.exit, ran.stderr.as_str()), (Exit::Ok, "forest-cli: run r7 succeeded after 1.5s\n"));
+        assert!(ran.stdout.contains("state          succeeded\n"), "{}", ran.stdout);
+        fake.state().polls = [Ok(run_in("finished", "failed"))].into();
+        let ran = fake.cli(&["run", "wait", "r7", "-o", "jsonl"]).await;
+        assert_eq!((ran.exit, ran.json()["outcome"].clone()), (Exit::Refused, json!("failed")));
+        let missing = fake.cli(&["run", "wait", "x", "--wait-timeout", "1ms"]).await;
+        assert_eq!((missing.exit, missing.stdout.as_str()), (Exit::NotFound, ""));
     }
 
     #[tokio::test]

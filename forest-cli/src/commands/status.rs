@@ -11,7 +11,7 @@ use crate::output::{Field, field, span};
 pub(super) async fn show(context: &mut Context<'_>) -> Result<(), Failure> {
     let call = async |mut client: Client| client.get_cluster(GetClusterRequest {}).await;
     let cluster = context.api.read("get the status", call).await?;
-    context.view.show(context.console, &to_json(&cluster), fields(&cluster))
+    context.view.show(context.console, "", &to_json(&cluster), fields(&cluster))
 }
 
 fn fields(cluster: &Cluster) -> Vec<Field> {

@@ -232,7 +232,13 @@ impl Admin for Service {
             return Err(refusal(Code::Aborted, message, "VERSION_CONFLICT"));
         }
         let patch: Map<String, Value> = serde_json::from_str(&request.patch).expect("an object");
-        document.extend(patch);
+        for (name, value) in patch {
+            if value.is_null() {
+                document.remove(&name)
+            } else {
+                document.insert(name, value)
+            };
+        }
         document.insert("version".into(), (version + 1).into());
         answer(job(document))
     }
@@ -558,7 +564,8 @@ impl Admin for Service {
     }
 
     async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {
-        let (state, request) = (self.state()?, request.into_inner());
+        let (mut state, request) = (self.state()?, request.into_inner());
+        state.audit_asked = Some(request.clone());
         let record = |n: usize| AuditRecord {
             id: format!("20261118110640000.{n}"),
             at: T0,

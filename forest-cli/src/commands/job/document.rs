@@ -12,10 +12,10 @@ use crate::console::Console;
 use crate::error::Failure;
 
 /// A document is mostly its parameters; more than this is a mistake.
-const MAX_DOCUMENT: usize = 1 << 20;
+pub(super) const MAX_DOCUMENT: usize = 1 << 20;
 
 /// What only the server writes. A document that was read with `job get` has them.
-const SERVERS_OWN: [&str; 5] = ["id", "version", "created_at", "updated_at", "effective_after"];
+pub(super) const SERVERS_OWN: [&str; 5] = ["id", "version", "created_at", "updated_at", "effective_after"];
 
 const ENABLED: u8 = 1;
 const DISABLED: u8 = 2;
@@ -186,18 +186,10 @@ fn object(path: &str, console: &mut Console) -> Result<Map<String, Value>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::DEFAULT_WIDTH;
     use crate::error::Exit;
 
     fn console(stdin: &'static str) -> Console {
-        Console {
-            stdin: Box::new(stdin.as_bytes()),
-            stdout: Box::new(std::io::sink()),
-            stderr: Box::new(std::io::sink()),
-            interactive: false,
-            live: false,
-            width: DEFAULT_WIDTH,
-        }
+        Console::for_test(stdin)
     }
 
     fn flags() -> JobFlags {

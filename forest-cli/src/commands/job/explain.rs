@@ -28,7 +28,7 @@ pub(super) async fn run(context: &mut Context<'_>, job: &str, at: &str) -> Resul
         field("fire after", second(answer.after)),
     ];
     let json = to_json(&request, &answer);
-    view.show(context.console, &json, fields)
+    view.show(context.console, run, &json, fields)
 }
 
 fn to_json(request: &ExplainFireRequest, answer: &ExplainFireResponse) -> Value {

@@ -44,13 +44,13 @@ pub(in crate::commands) async fn show(
 ) -> Result<(), Failure> {
     let answer = ask(&mut context.api, request).await?;
     let view = &context.view;
-    if view.format == Format::Json {
+    if matches!(view.format, Format::Json | Format::Yaml) {
         let json = json!({
             "cron": answer.cron,
             "time_zone": answer.time_zone,
             "fires": answer.fires.iter().map(to_json).collect::<Vec<_>>(),
         });
-        return view.show(context.console, &json, Vec::new());
+        return view.data(context.console, &json);
     }
     let noted = answer.fires.iter().any(|fire| !fire.note.is_empty());
     let columns = if noted { 3 } else { 2 };
@@ -60,7 +60,13 @@ pub(in crate::commands) async fn show(
     // What `local` is local to.
     let zone = format!("IN {}", answer.time_zone);
     let header = ["FIRES", &zone, "NOTE"];
-    let list = List { header: &header[..columns], row: &row, json: &to_json };
+    let list = List {
+        id: &|fire: &Fire| instant_json(fire.at).as_str().unwrap_or_default().to_owned(),
+        header: &header[..columns],
+        narrow: columns,
+        row: &row,
+        json: &to_json,
+    };
     view.list(context.console, "fires", &Listed::whole(answer.fires), &list)
 }
 
@@ -85,7 +91,7 @@ pub(super) async fn show_saved(context: &mut Context<'_>, job: &JobView) -> Resu
         field("next fires", summary(&context.view, job, &fires)),
     ];
     fields.extend(job.notes.iter().map(|note| field("note", note.as_str())));
-    context.view.show(context.console, &json, fields)
+    context.view.show(context.console, &job.id, &json, fields)
 }
 
 fn summary(view: &View, job: &JobView, fires: &[Fire]) -> String {
@@ -105,7 +111,7 @@ fn summary(view: &View, job: &JobView, fires: &[Fire]) -> String {
     fires.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn ask(api: &mut Api, request: NextFiresRequest) -> Result<NextFiresResponse, Failure> {
+pub(super) async fn ask(api: &mut Api, request: NextFiresRequest) -> Result<NextFiresResponse, Failure> {
     let call = async |mut client: Client| client.next_fires(request.clone()).await;
     api.read("compute the next fires", call).await
 }

@@ -29,7 +29,7 @@ pub(in crate::commands) struct JobView {
     pub(in crate::commands) id: String,
     pub(super) next_fire_at: i64,
     pub(super) notes: Vec<String>,
-    document: Map<String, Value>,
+    pub(super) document: Map<String, Value>,
     revision: i64,
     /// The jobs that it follows, and those that follow it.
     links: (Vec<JobLink>, Vec<JobLink>),
@@ -85,7 +85,17 @@ impl JobView {
             Some(kind) if kind != "cron" => format!("({kind})"),
             _ => or_dash(&self.text("cron")),
         };
-        vec![self.id.clone(), self.name(), self.group(), self.text("target"), cron, self.next_fire(view)]
+        vec![
+            self.id.clone(),
+            self.name(),
+            self.group(),
+            self.text("target"),
+            cron,
+            self.next_fire(view),
+            or_dash(&self.text("time_zone")),
+            self.version().to_string(),
+            self.text("remark"),
+        ]
     }
 
     pub(super) fn fields(&self, view: &View) -> Vec<Field> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{document, find};
-use crate::args::{Format, RunJob};
+use crate::args::RunJob;
 use crate::commands::{Context, run as runs};
 use crate::connect::{Api, Client};
 use crate::error::Failure;
@@ -27,7 +27,7 @@ pub(super) async fn run(context: &mut Context<'_>, args: RunJob) -> Result<(), F
         _ => context.api.read("run the job", call).await,
     };
     let id = asked?.run_id;
-    let json = context.view.format == Format::Json;
+    let json = context.view.format.is_document();
     if !json {
         context.console.print(&format!("{}\n", printable_line(&id)))?;
     }
@@ -38,12 +38,23 @@ pub(super) async fn run(context: &mut Context<'_>, args: RunJob) -> Result<(), F
     if json {
         print_json(context, &json!({ "run_id": id, "run": last.as_ref().map(runs::to_json) }))?;
     }
-    match (last, trouble) {
+    judge(context, &id, Waited { last, trouble }, args.wait_timeout)
+}
+
+/// Whether a run that was waited for came to a good end.
+pub(in crate::commands) fn judge(
+    context: &mut Context<'_>,
+    id: &str,
+    waited: Waited,
+    limit: Duration,
+) -> Result<(), Failure> {
+    match (waited.last, waited.trouble) {
         (_, Some(failure)) => Err(failure),
-        (Some(run), None) if run.state == FINISHED => judge(context, &run),
+        (Some(run), None) if run.state == FINISHED => judge_end(context, &run),
         (last, None) => {
             let state = last.map_or_else(|| "unknown".to_owned(), |run| printable_line(&run.state));
-            let waited = span(i64::try_from(args.wait_timeout.as_millis()).unwrap_or(i64::MAX));
+            let waited = span(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+            let id = printable_line(id);
             let line = format!("run {id} is still {state} after {waited}; it goes on, see `run get`");
             Err(Failure::refused(line))
         }
@@ -54,20 +65,20 @@ const FINISHED: &str = "finished";
 const SUCCEEDED: &str = "succeeded";
 
 fn print_json(context: &mut Context<'_>, json: &serde_json::Value) -> Result<(), Failure> {
-    context.view.show(context.console, json, Vec::new())
+    context.view.data(context.console, json)
 }
 
 /// What waiting came to.
-struct Waited {
+pub(in crate::commands) struct Waited {
     /// The run as it was last seen.
-    last: Option<Run>,
+    pub(in crate::commands) last: Option<Run>,
     /// Why it could not be seen at the end.
-    trouble: Option<Failure>,
+    pub(in crate::commands) trouble: Option<Failure>,
 }
 
 /// Waits until the run has finished or the time is up. The run goes on whether we can see it or not, so
 /// no failure on the way ends the wait.
-async fn wait(api: &mut Api, id: &str, limit: Duration) -> Waited {
+pub(in crate::commands) async fn wait(api: &mut Api, id: &str, limit: Duration) -> Waited {
     let start = Instant::now();
     let mut pause = FIRST_PAUSE;
     let mut waited = Waited { last: None, trouble: None };
@@ -86,7 +97,7 @@ async fn wait(api: &mut Api, id: &str, limit: Duration) -> Waited {
     }
 }
 
-fn judge(context: &mut Context<'_>, run: &Run) -> Result<(), Failure> {
+fn judge_end(context: &mut Context<'_>, run: &Run) -> Result<(), Failure> {
     let id = printable_line(&run.id);
     if run.outcome == SUCCEEDED {
         context.console.note(&format!("run {id} succeeded after {}", span(run.duration_ms)));
