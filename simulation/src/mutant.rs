@@ -144,7 +144,7 @@ pub const MUTANTS: &[Mutant] = &[
     without("backfill-term", Step::Backfill, LEADER, Created, Backfilled, 200),
     without("backfill-document", Step::Backfill, BACKFILL, Modified, Backfilled, 400),
     without("backfill-job", Step::Backfill, CONF, Modified, Backfilled, 100),
-    without("backfill-cursor", Step::Backfill, CURSOR, Modified, Backfilled, 200),
+    without("backfill-cursor", Step::Backfill, CURSOR, Modified, Backfilled, 1300),
     without("claim-snapshot", Step::Claim, SNAPSHOT, Modified, Deposed, 1300),
     without("claim-registration", Step::Claim, REGISTRATION, Created, Late, 100),
     without("complete-execution", Step::Complete, EXECUTION, Modified, Frozen, 100),
