@@ -30,7 +30,7 @@ pub(crate) const METRICS: &[(&str, &str)] = &[
     ("forest_jobs", "gauge by `state` (`enabled`, `disabled`)"),
     ("forest_runs", "gauge by `state` (`delayed`, `pending`, `queued`, `running`, `uncollected`)"),
     ("forest_oldest_pending_seconds", "gauge: how long the oldest run has waited for a client"),
-    ("forest_clients", "gauge: registered clients"),
+    ("forest_workers", "gauge: registered clients"),
     ("forest_groups", "gauge"),
     ("forest_quarantined_keys", "gauge: keys that cannot be understood and are left alone"),
     ("forest_dispatch_held", "gauge: 1 while dispatch waits because the wall clock was set"),
@@ -120,7 +120,7 @@ pub(crate) fn observe(cluster: &ClusterSummary, revision: i64) {
         metrics::gauge!("forest_runs", "state" => state).set(count(number));
     }
     metrics::gauge!("forest_oldest_pending_seconds").set(cluster.oldest_pending_ms as f64 / 1e3);
-    metrics::gauge!("forest_clients").set(count(cluster.clients));
+    metrics::gauge!("forest_workers").set(count(cluster.clients));
     metrics::gauge!("forest_groups").set(count(cluster.groups));
     metrics::gauge!("forest_quarantined_keys").set(count(cluster.quarantined));
     metrics::gauge!("forest_dispatch_held").set(flag(cluster.held));

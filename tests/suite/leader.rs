@@ -59,6 +59,8 @@ async fn a_stale_leader_cannot_dispatch() {
     };
     let _worker = stage.worker("worker", &[]).await;
     let job = stage.job(json!({"cron": "* * * * * *", "misfire_threshold_ms": 60_000})).await;
+    // Not while one of them prepares the table: the other one would wait for that.
+    eventually("the first run", Duration::from_secs(20), async || !stage.rows(&job).await.is_empty()).await;
     for _ in 0..3 {
         let frozen = stage.cluster.leader().await;
         frozen.server.stop().await;
