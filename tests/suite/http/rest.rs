@@ -92,7 +92,8 @@ async fn two_who_change_at_once_do_not_overwrite_each_other() {
 async fn a_run_asked_for_twice_with_one_key_runs_once() {
     let Some(portal) = Portal::open(&[]).await else { return };
     portal.post("/api/v1/groups", json!({"name": "trade"})).await;
-    let job = json!({"name": "n", "group": "trade", "target": "t", "cron": "0 0 0 1 1 ?", "overlap": "allow"});
+    let job =
+        json!({"name": "n", "group": "trade", "target": "t", "cron": "0 0 0 1 1 ?", "overlap": "allow"});
     let job = portal.post("/api/v1/jobs", job).await.body["id"].as_str().expect("an id").to_owned();
     let run = |key: &'static str| {
         let request = portal.request(Method::POST, &format!("/api/v1/jobs/{job}/run"));
