@@ -240,3 +240,40 @@ fn limits_hold_whatever_ends_when_and_whoever_leads() {
         world.audit.assert_kept();
     }
 }
+
+/// Ten times what a client can do falls due, second by second for a minute.
+#[test]
+fn of_ten_times_too_much_nothing_is_lost_and_the_oldest_is_known() {
+    let jobs: Vec<_> = (0..10).map(|n| job(&format!("j{n}"), "* * * * * *")).collect();
+    let (mut world, mut leader) = Leader::of_one_segment();
+    // It holds two: one that it executes and one that waits for that.
+    world.register("c-1", 1);
+    jobs.iter().for_each(|job| world.save(job));
+    leader.catch_up(&world);
+    for second in 1..=60 {
+        world.pass(SECOND);
+        leader.dispatch(&mut world);
+        leader.settle(&mut world);
+        let waits = 9 * second - 1;
+        assert_eq!((in_flight(&world), world.pending().len()), (2, waits));
+        let queues = waiting(&leader.view, &group());
+        let oldest = queues.iter().map(|waiting| waiting.oldest_ms).min().unwrap();
+        let first_that_waits = world.pending().iter().map(|run| run.at().as_ms()).min().unwrap();
+        assert_eq!(oldest, first_that_waits);
+        assert_eq!(queues.iter().map(|waiting| waiting.count).sum::<usize>(), waits);
+        world.execute(&world.given()[0].1.clone(), Outcome::Succeeded);
+    }
+    jobs.iter().for_each(|job| world.disable(job.id.as_str()));
+    // Help comes.
+    world.register("c-2", 600);
+    leader.catch_up(&world);
+    while !(world.pending().is_empty() && world.given().is_empty()) {
+        leader.settle(&mut world);
+        for (_, run) in world.given() {
+            world.execute(&run, Outcome::Succeeded);
+        }
+    }
+    assert_eq!((world.audit.created(), world.audit.ended.len()), (600, 600));
+    assert!(world.audit.ended.keys().all(|run| world.end_of(run) == Some(Outcome::Succeeded)));
+    world.audit.assert_kept();
+}
