@@ -91,7 +91,7 @@ impl Admin {
         }
     }
 
-    /// An administrator changes anybody; everybody changes their own password, and must know the old one.
+    /// Changes what is given of somebody who may not do more than the caller. A new password ends their sessions.
     pub(crate) async fn edit_user(&self, name: &str, patch: UserPatch) -> Result<UserSummary, AdminError> {
         self.require(Role::Admin, Scope::Everywhere)?;
         let (before, revision) = self.user(name).await?;
