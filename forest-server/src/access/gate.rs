@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use forest_etcd::{SharedClock, Store, Txn};
+use forest_etcd::{Outcome, SharedClock, Store, Txn};
 use forest_proto::record::{Face, Grants, Role, Session, User, encode};
 use forest_proto::time::Instant;
 use forest_proto::{Keyspace, SecretId, UserName};
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::caller::{Caller, Who};
 use super::secret::{self, Secret};
+use crate::core::access::Access;
 use crate::scheduler::SchedulerHandle;
 
 /// How long somebody stays logged in.
@@ -21,6 +22,8 @@ pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// Passwords that may be wrong for one user, and from one address, in a minute.
 const TRIES_OF_USER: NonZeroU32 = NonZeroU32::new(10).expect("is not 0");
 const TRIES_FROM_ADDRESS: NonZeroU32 = NonZeroU32::new(30).expect("is not 0");
+/// How long a caller waits for this node's view.
+const VIEW_PATIENCE: Duration = Duration::from_secs(5);
 /// Passwords that are compared at once: each takes 19 MiB.
 const COMPARISONS: usize = 2;
 
@@ -127,37 +130,41 @@ impl Gate {
     async fn by_token(&self, text: &str) -> Result<(Who, Grants), LoginError> {
         let (id, shown) = Secret::split(text).ok_or(LoginError::Wrong)?;
         let looked = id.clone();
-        let token = self.read(move |access| access.tokens.get(&looked).cloned()).await?;
-        let token = token.filter(|token| secret::matches(shown, &token.hash)).ok_or(LoginError::Wrong)?;
+        let found = self.read(move |access| {
+            let token = access.tokens.get(&looked)?.clone();
+            let user = token.user.as_ref().map(|name| active(access, name));
+            Some((token, user))
+        });
+        let found = found.await?.filter(|(token, _)| secret::matches(shown, &token.hash));
+        let (token, user) = found.ok_or(LoginError::Wrong)?;
         if token.expires_at.is_some_and(|at| at.as_ms() <= self.inner.clock.wall_ms()) {
             return Err(LoginError::Wrong);
         }
-        let grants = match &token.user {
+        let grants = match user {
             None => token.grants,
             // It may never do more than its user may now.
-            Some(name) => {
-                let user = self.user(name.as_str()).await?.ok_or(LoginError::Wrong)?;
-                token.grants.within(&user.grants)
-            }
+            Some(user) => token.grants.within(&user.ok_or(LoginError::Wrong)?.grants),
         };
         Ok((Who::Token(id), grants))
     }
 
     async fn by_session(&self, text: &str) -> Result<User, LoginError> {
         let (id, shown) = Secret::split(text).ok_or(LoginError::Wrong)?;
-        let session = self.read(move |access| access.sessions.get(&id).cloned()).await?;
-        let session = session.filter(|session| secret::matches(shown, &session.hash));
-        let session = session.ok_or(LoginError::Wrong)?;
-        let user = self.user(session.user.as_str()).await?;
-        // A new password ends the sessions of the old one.
-        user.filter(|user| user.password_at <= session.created_at).ok_or(LoginError::Wrong)
+        let found = self.read(move |access| {
+            let session = access.sessions.get(&id)?;
+            // A new password ends the sessions of the old one.
+            let user = active(access, &session.user).filter(|user| user.password_at <= session.created_at)?;
+            Some((session.hash.clone(), user))
+        });
+        let (_, user) =
+            found.await?.filter(|(hash, _)| secret::matches(shown, hash)).ok_or(LoginError::Wrong)?;
+        Ok(user)
     }
 
     /// A user who is not disabled.
     async fn user(&self, name: &str) -> Result<Option<User>, LoginError> {
         let Ok(name) = UserName::new(name) else { return Ok(None) };
-        let user = self.read(move |access| access.users.get(&name).cloned()).await?;
-        Ok(user.filter(|user| !user.disabled))
+        self.read(move |access| active(access, &name)).await
     }
 
     /// Logs somebody in.
@@ -210,18 +217,23 @@ impl Gate {
     }
 
     async fn store_session(&self, id: &SecretId, session: &Session) -> Result<(), LoginError> {
-        let unavailable = |cause: String| LoginError::Unavailable(cause);
-        let lease = self.inner.store.grant(SESSION).await.map_err(|error| unavailable(error.to_string()))?;
+        let lease = self.inner.store.grant(SESSION).await;
+        let lease = lease.map_err(|error| LoginError::Unavailable(error.to_string()))?;
         let key = self.inner.keys.session(id);
         // Also against a user who was disabled or deleted a moment ago: whoever uses the session is looked up.
-        let txn = Txn::new().absent(key.clone()).put_leased(key, encode(session), lease);
-        match self.inner.store.commit(txn).await.map_err(|error| unavailable(error.to_string()))? {
-            forest_etcd::Outcome::Applied { revision } => {
-                let shown = self.inner.scheduler.caught_up(revision, Duration::from_secs(5)).await;
-                shown.map_err(|error| unavailable(error.to_string()))
+        self.commit(Txn::new().absent(key.clone()).put_leased(key, encode(session), lease), "log in").await
+    }
+
+    /// Commits, and waits for the view to show it.
+    async fn commit(&self, txn: Txn, again: &str) -> Result<(), LoginError> {
+        let unavailable = |cause: &dyn std::fmt::Display| LoginError::Unavailable(cause.to_string());
+        match self.inner.store.commit(txn).await.map_err(|error| unavailable(&error))? {
+            Outcome::Applied { revision } => {
+                let shown = self.inner.scheduler.caught_up(revision, VIEW_PATIENCE).await;
+                shown.map_err(|error| unavailable(&error))
             }
-            forest_etcd::Outcome::Refused { .. } | forest_etcd::Outcome::Unknown { .. } => {
-                Err(unavailable("etcd did not answer: log in again".into()))
+            Outcome::Refused { .. } | Outcome::Unknown { .. } => {
+                Err(unavailable(&format!("etcd did not answer: {again} again")))
             }
         }
     }
@@ -234,26 +246,22 @@ impl Gate {
         if known.is_none_or(|session| session.hash != hash) {
             return Ok(());
         }
-        let txn = Txn::new().delete(self.inner.keys.session(&id));
-        let ended = self.inner.store.commit(txn).await;
-        let unavailable = |cause: String| LoginError::Unavailable(cause);
-        match ended.map_err(|error| unavailable(error.to_string()))? {
-            forest_etcd::Outcome::Applied { revision } => {
-                let shown = self.inner.scheduler.caught_up(revision, Duration::from_secs(5)).await;
-                shown.map_err(|error| unavailable(error.to_string()))
-            }
-            _ => Err(unavailable("etcd did not answer: log out again".into())),
-        }
+        self.commit(Txn::new().delete(self.inner.keys.session(&id)), "log out").await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&crate::core::access::Access) -> T + Send + 'static,
+        read: impl FnOnce(&Access) -> T + Send + 'static,
     ) -> Result<T, LoginError> {
         let unavailable = |error: crate::scheduler::Unanswered| LoginError::Unavailable(error.to_string());
-        self.inner.scheduler.caught_up(0, Duration::from_secs(5)).await.map_err(unavailable)?;
+        self.inner.scheduler.caught_up(0, VIEW_PATIENCE).await.map_err(unavailable)?;
         self.inner.scheduler.read(|now| read(&now.view.access)).await.map_err(unavailable)
     }
+}
+
+/// A user who is not disabled.
+fn active(access: &Access, name: &UserName) -> Option<User> {
+    access.users.get(name).filter(|user| !user.disabled).cloned()
 }
 
 /// A hash that no password has.

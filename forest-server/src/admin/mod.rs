@@ -1,4 +1,4 @@
-//! The administration: operations, validation and their errors in one place. Faces (gRPC now) only translate.
+//! The administration: operations, validation and their errors in one place. Faces only translate.
 //!
 //! Any node serves any call. Reads come from the node's own view and from the history; writes go to etcd as
 //! guarded transactions and are answered once the node's own view shows them.

@@ -68,7 +68,10 @@ impl Admin {
             Some(entry) => {
                 let mut summary = from_history(entry);
                 self.may_see(&summary)?;
-                if let Ok(run) = id.parse() {
+                // Only what never was at a client can have been spread over several.
+                if summary.client.is_empty()
+                    && let Ok(run) = id.parse()
+                {
                     summary.shards = self.shards(&run).await?;
                 }
                 Ok(summary)

@@ -159,7 +159,8 @@ impl Runs {
         later.take_while(move |run| run.at() == at).filter(move |run| run.parent().as_ref() == Some(parent))
     }
 
-    fn is_spread(&self, run: &RunId) -> bool {
+    /// Whether a run is a broadcast whose shards are there.
+    pub(crate) fn is_spread(&self, run: &RunId) -> bool {
         self.all.get(run).is_some_and(|run| matches!(run.place, Place::Spread { .. }))
     }
 

@@ -111,8 +111,7 @@ impl Situation<'_> {
     /// does it.
     pub(super) fn without_parent(&self, txn: Txn, id: &RunId, run: &Run) -> Option<Txn> {
         let Some(parent) = id.parent() else { return Some(txn) };
-        let spread = self.view.runs.get(&parent).is_some_and(|run| matches!(run.place, Place::Spread { .. }));
-        (!spread).then(|| txn.absent(self.view.keys.spread(&run.group, &parent)))
+        (!self.view.runs.is_spread(&parent)).then(|| txn.absent(self.view.keys.spread(&run.group, &parent)))
     }
 
     /// A shard of a broadcast that is stopping ends, or is asked to.

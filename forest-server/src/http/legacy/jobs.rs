@@ -1,48 +1,44 @@
 //! The contract's calls about jobs.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fields::Call;
 use super::objects::JobConf;
-use super::refused;
 use super::reply::{Answer, Reply};
+use super::{all_pages, refused};
 use crate::admin::{Admin, AdminError, FireQuery, JobFilter, PageRequest, StoredJob};
 use crate::schedule::normalise_original;
 
-const PAGE: u32 = 200;
-
 pub(super) async fn list(call: Call) -> Answer {
     let (id, name, group) = (call.text("id"), call.text("name"), call.text("group"));
-    let mut page = PageRequest { size: PAGE, token: String::new() };
-    let mut jobs = Vec::new();
-    loop {
-        let filter = JobFilter { group: group.clone(), name: name.clone(), enabled: None };
-        let found = call.admin.jobs(filter, page).await.map_err(|error| Reply::of(&error, "查询失败"))?;
-        jobs.extend(found.items.into_iter().map(|stored| JobConf::from(stored.job)));
-        if found.next.is_empty() {
-            break;
-        }
-        page = PageRequest { size: PAGE, token: found.next };
-    }
+    let filter = JobFilter { group, name, enabled: None };
+    let jobs = all_pages(|page| call.admin.jobs(filter.clone(), page)).await;
+    let jobs = jobs.map_err(|error| Reply::of(&error, "查询失败"))?;
+    let mut jobs: Vec<_> = jobs.into_iter().map(|stored| JobConf::from(stored.job)).collect();
     jobs.retain(|job| id.is_empty() || job.id == id);
     Ok(Reply::done(jobs, "查询成成功"))
 }
 
 pub(super) async fn add(call: Call) -> Answer {
     let cron = checked(&call, None).await?;
-    let document = json!({
+    let mut document = form(&call);
+    document["cron"] = cron.into();
+    let added = call.admin.add_job(&document.to_string()).await;
+    let added = added.map_err(|error| Reply::of(&error, "创建失败,请重试！"))?;
+    Ok(Reply::done(JobConf::from(added.job), "创建成功"))
+}
+
+/// What its console's form has, but for the cron text.
+fn form(call: &Call) -> Value {
+    json!({
         "name": call.text("name"),
         "group": call.text("group"),
-        "cron": cron,
         "target": call.text("target"),
         "status": call.number("status"),
         "params": call.text("params"),
         "mobile": call.text("mobile"),
         "remark": call.text("remark"),
-    });
-    let added = call.admin.add_job(&document.to_string()).await;
-    let added = added.map_err(|error| Reply::of(&error, "创建失败,请重试！"))?;
-    Ok(Reply::done(JobConf::from(added.job), "创建成功"))
+    })
 }
 
 /// The checks of the original in its order. The cron text in our dialect; `None`: the job has none.
@@ -98,15 +94,7 @@ pub(super) async fn edit(call: Call) -> Answer {
     }
     let stored = found(&call.admin, &id).await?;
     let cron = checked(&call, Some(&stored)).await?;
-    let mut patch = json!({
-        "name": call.text("name"),
-        "group": call.text("group"),
-        "target": call.text("target"),
-        "status": call.number("status"),
-        "params": call.text("params"),
-        "mobile": call.text("mobile"),
-        "remark": call.text("remark"),
-    });
+    let mut patch = form(&call);
     if let Some(cron) = cron {
         patch["cron"] = cron.into();
     }
@@ -164,5 +152,5 @@ pub(super) async fn execute(call: Call) -> Answer {
     }
     let asked = call.admin.run_job(&id, None, "", "").await;
     asked.map_err(|error| Reply::of(&error, "手动执行任务失败,请重试"))?;
-    Ok(Reply::done(serde_json::Value::Null, "手动执行任务请求已提交"))
+    Ok(Reply::done(Value::Null, "手动执行任务请求已提交"))
 }

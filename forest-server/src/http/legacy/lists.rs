@@ -3,12 +3,13 @@
 use forest_proto::record::Status;
 
 use super::fields::Call;
-use super::objects::{GroupConf, JobClient, JobExecuteSnapshot, JobSnapshot, Node, Page, SchedulePlan};
-use super::refused;
+use super::objects::{
+    GroupConf, JobClient, JobConf, JobExecuteSnapshot, JobSnapshot, Node, Page, SchedulePlan,
+};
 use super::reply::{Answer, Reply};
-use crate::admin::{AdminError, OriginalFilter, PageRequest};
+use super::{PAGE, all_pages, refused};
+use crate::admin::{AdminError, OriginalFilter};
 
-const PAGE: u32 = 200;
 const SNAPSHOTS: usize = 500;
 /// What the original says of a job that has not fired yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -37,21 +38,11 @@ pub(super) async fn add_group(call: Call) -> Answer {
 }
 
 pub(super) async fn groups(call: Call) -> Answer {
-    let mut groups = Vec::new();
-    let mut page = PageRequest { size: PAGE, token: String::new() };
-    loop {
-        let found = call.admin.groups(page).await.map_err(failed)?;
-        groups.extend(
-            found.items.into_iter().map(|summary| GroupConf {
-                name: summary.group.name.to_string(),
-                remark: summary.group.remark,
-            }),
-        );
-        if found.next.is_empty() {
-            return Ok(Reply::done(groups, "查询成成功"));
-        }
-        page = PageRequest { size: PAGE, token: found.next };
-    }
+    let groups = all_pages(|page| call.admin.groups(page)).await.map_err(failed)?;
+    let groups = groups
+        .into_iter()
+        .map(|summary| GroupConf { name: summary.group.name.to_string(), remark: summary.group.remark });
+    Ok(Reply::done(groups.collect::<Vec<_>>(), "查询成成功"))
 }
 
 pub(super) async fn nodes(call: Call) -> Answer {
@@ -64,18 +55,9 @@ pub(super) async fn nodes(call: Call) -> Answer {
 pub(super) async fn plan(call: Call) -> Answer {
     let plan = call.admin.whole_plan().await.map_err(failed)?;
     let shown = plan.into_iter().map(|planned| SchedulePlan {
-        id: planned.job.id.to_string(),
-        name: planned.job.name,
-        group: planned.job.group.to_string(),
-        cron: planned.job.cron,
-        status: 0,
-        target: planned.job.target.to_string(),
-        params: planned.job.params,
-        mobile: planned.job.mobile,
-        remark: planned.job.remark,
+        job: JobConf { status: 0, ..planned.job.into() },
         next_time: planned.next,
         before_time: planned.before.unwrap_or_else(|| NEVER.into()),
-        version: planned.job.version,
     });
     Ok(Reply::done(shown.collect::<Vec<_>>(), ""))
 }
@@ -89,20 +71,13 @@ pub(super) async fn clients(call: Call) -> Answer {
         AdminError::NotFound { .. } => refused("此任务集群不存在"),
         error => failed(error),
     })?;
-    let mut clients = Vec::new();
-    let mut page = PageRequest { size: PAGE, token: String::new() };
-    loop {
-        let found = call.admin.clients(&group, page).await.map_err(failed)?;
-        clients.extend(found.items.into_iter().map(|client| JobClient {
-            path: call.admin.client_path(&client),
-            name: client.id.to_string(),
-            group: client.group.to_string(),
-        }));
-        if found.next.is_empty() {
-            return Ok(Reply::done(clients, "查询成成功"));
-        }
-        page = PageRequest { size: PAGE, token: found.next };
-    }
+    let clients = all_pages(|page| call.admin.clients(&group, page)).await.map_err(failed)?;
+    let clients = clients.into_iter().map(|client| JobClient {
+        path: call.admin.client_path(&client),
+        name: client.id.to_string(),
+        group: client.group.to_string(),
+    });
+    Ok(Reply::done(clients.collect::<Vec<_>>(), "查询成成功"))
 }
 
 pub(super) async fn snapshots(call: Call) -> Answer {

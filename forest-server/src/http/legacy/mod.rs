@@ -22,6 +22,7 @@ use http::{HeaderValue, Method, StatusCode};
 use tower_http::services::{ServeDir, ServeFile};
 
 use super::{LegacyApi, Web};
+use crate::admin::{AdminError, Page, PageRequest};
 use reply::Reply;
 
 pub(super) fn router(api: LegacyApi, ui: Option<&std::path::Path>) -> Router<Web> {
@@ -81,6 +82,25 @@ async fn for_every_page(request: Request, next: Next) -> Response {
         headers.insert(VARY, HeaderValue::from_static("Origin"));
     }
     response
+}
+
+/// The largest page there is.
+const PAGE: u32 = 200;
+
+/// A whole list, which the contract wants, page by page.
+async fn all_pages<T, F>(page_of: impl Fn(PageRequest) -> F) -> Result<Vec<T>, AdminError>
+where
+    F: Future<Output = Result<Page<T>, AdminError>>,
+{
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = page_of(PageRequest { size: PAGE, token }).await?;
+        all.extend(page.items);
+        token = page.next;
+        if token.is_empty() {
+            return Ok(all);
+        }
+    }
 }
 
 /// A refusal in the contract's words.

@@ -36,22 +36,14 @@ impl From<Job> for JobConf {
     }
 }
 
+/// A job with its last and next fire. Its status is always 0, as the original's.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchedulePlan {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) group: String,
-    pub(super) cron: String,
-    /// Always 0, as the original's.
-    pub(super) status: i64,
-    pub(super) target: String,
-    pub(super) params: String,
-    pub(super) mobile: String,
-    pub(super) remark: String,
+    #[serde(flatten)]
+    pub(super) job: JobConf,
     pub(super) next_time: String,
     pub(super) before_time: String,
-    pub(super) version: u64,
 }
 
 #[derive(Debug, Serialize)]
