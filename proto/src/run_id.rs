@@ -2,8 +2,9 @@
 //!
 //! `{yyyyMMddHHmmssSSS of the fire, UTC}-{job id}-{attempt}`, and for a manual run
 //! `{time of the request}-{job id}-{attempt}m{mark}`, where the mark comes from the idempotency key. A run of a fixed
-//! delay ends in `d`, so that it is never taken for a fire of the same instant, after the job's trigger was changed. A
-//! run of a backfill ends in `b{mark}`, where the mark comes from the backfill: the same fire may be made up for again.
+//! delay ends in `d{mark}`, so that it is never taken for a fire of the same instant, after the job's trigger was changed,
+//! nor for another run that was planned for the same instant by a clock that was stepped back: the mark comes from the
+//! revision at which it was planned. (Older ones end in `d` alone.) A run of a backfill ends in `b{mark}`, where the mark comes from the backfill: the same fire may be made up for again.
 //! The run of a job that follows others ends in `f`, with a mark from the run that it follows where it follows one job,
 //! and with none where it has waited for several.
 //! A shard of a broadcast has the id of the run that was spread, with `s{index}` behind it; its further attempts have
@@ -63,10 +64,20 @@ impl RunId {
         Self::build(&stamp(fire_at), job, attempt, "")
     }
 
-    /// The run of a fixed delay that is planned for `due`.
+    /// The run of a fixed delay that is planned for `due`; `revision` is that of the key that the planning transaction
+    /// compares and writes, so that no two plans of a job have the same.
+    ///
+    /// ```
+    /// # use forest_proto::{JobId, RunId, time::Instant};
+    /// let job = JobId::new("20261121090000123456").unwrap();
+    /// let run = RunId::planned(&job, Instant::from_ms(1_795_000_000_000), 4711);
+    /// assert_eq!(run.as_str(), "20261118110640000-20261121090000123456-1d00001267");
+    /// ```
     #[must_use]
-    pub fn planned(job: &JobId, due: Instant) -> Self {
-        Self::build(&stamp(due), job, 1, PLANNED)
+    pub fn planned(job: &JobId, due: Instant, revision: i64) -> Self {
+        // Of revisions that differ by 2^32 nothing is kept at once.
+        let mark = revision & 0xffff_ffff;
+        Self::build(&stamp(due), job, 1, &format!("{PLANNED}{mark:08x}"))
     }
 
     /// The run of a job that follows others, for the time at `at`; `cause` is the run that it follows, if each run of
@@ -167,7 +178,7 @@ impl RunId {
     /// Whether it is one of a fixed delay.
     #[must_use]
     pub fn is_planned(&self) -> bool {
-        self.parts().mark == PLANNED
+        self.parts().mark.starts_with(PLANNED)
     }
 
     /// Whether it follows runs of other jobs.
@@ -253,7 +264,7 @@ fn split(text: &str) -> Option<Parts<'_>> {
         || mark == PLANNED
         || mark == FOLLOWING
         || (mark.len() == 9
-            && mark.starts_with(['m', 'b', 'f'])
+            && mark.starts_with(['m', 'b', 'f', 'd'])
             && mark[1..].bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
     (canonical && marked).then_some(Parts { stamp, job, attempt, mark, shard })
 }
@@ -315,11 +326,13 @@ mod tests {
     fn a_planned_run_is_not_the_fire_of_its_instant() {
         let job = JobId::new("j").expect("valid");
         let at = Instant::from_ms(1_795_000_000_000);
-        let planned = RunId::planned(&job, at);
-        assert_eq!(planned.as_str(), "20261118110640000-j-1d");
+        let planned = RunId::planned(&job, at, 0x1_0000_0012);
+        assert_eq!(planned.as_str(), "20261118110640000-j-1d00000012");
+        assert_ne!(planned, RunId::planned(&job, at, 0x13));
         assert_eq!(planned.as_str().parse::<RunId>().as_ref(), Ok(&planned));
         assert!(planned.is_planned() && !planned.is_manual() && planned.with_attempt(2).is_planned());
         assert!(planned != RunId::scheduled(&job, at, 1) && planned.at() == at);
+        assert!("20261118110640000-j-1d".parse::<RunId>().is_ok_and(|older| older.is_planned()));
         assert!("20261118110640000-j-1dd".parse::<RunId>().is_err());
     }
 
@@ -356,7 +369,8 @@ mod tests {
     fn a_shard_knows_its_index_and_its_parent() {
         let (job, at) = (JobId::new("j".repeat(29)).expect("valid"), Instant::from_ms(1_795_000_000_000));
         let key = RequestKey::new("k").expect("valid");
-        for whole in [RunId::scheduled(&job, at, 1), RunId::planned(&job, at), RunId::manual(&job, at, &key)]
+        for whole in
+            [RunId::scheduled(&job, at, 1), RunId::planned(&job, at, 7), RunId::manual(&job, at, &key)]
         {
             let shard = whole.shard_run(499).expect("fits").with_attempt(MAX_ATTEMPT);
             assert_eq!(shard.as_str().parse::<RunId>().as_ref(), Ok(&shard));

@@ -45,6 +45,13 @@ async fn a_calendar_changes_the_fires_of_the_jobs_that_name_it() {
     assert_eq!((&set["excluded"][0], &set["version"]), (&"2027-10-01..2027-10-07".into(), &1.into()));
     cli.ok(&format!("{add} --calendars cn --time-zone Asia/Shanghai")).await;
 
+    let explain = async |at: &str| cli.json(&format!("job explain {job} --at {at}")).await;
+    let left_out = explain("2027-10-04T09:00:00+08:00").await;
+    assert_eq!(left_out["outcome"], "calendar_excluded", "{left_out}");
+    assert!(left_out["reason"].as_str().is_some_and(|reason| reason.ends_with(": cn")), "{left_out}");
+    assert_eq!(explain("2027-10-04T09:00:01+08:00").await["outcome"], "not_a_fire");
+    assert_eq!(explain("2027-10-09T09:00:00+08:00").await["outcome"], "planned", "a Saturday that is put in");
+
     // Every segment's generation is put with the days, so that no leader dispatches on those of before.
     let gateway = stage.cluster.etcd().gateway().await;
     let generations = format!("{}/server/jobgen/", stage.cluster.key_root());

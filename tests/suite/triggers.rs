@@ -107,6 +107,15 @@ async fn a_fixed_delay_goes_on_when_the_leader_dies() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let rows = stage.rows(&job).await;
     assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("succeeded")), "{rows:?}");
+    for row in &rows {
+        let said =
+            stage.cluster.admin().explain(&job, row.scheduled_at.expect("a time")).await.expect("an answer");
+        assert_eq!(
+            said.run.map(|run| run.id),
+            Some(row.id.clone()),
+            "found, though its id cannot be guessed"
+        );
+    }
     stage.cluster.admin().disable(&job).await.expect("paused");
     stage.quiet(SOON).await;
 }
@@ -142,12 +151,21 @@ async fn what_became_of_a_fire_is_explained() {
     assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_001).await, "not_a_fire");
     assert_eq!(outcome(now_ms - 86_400_000).await, "schedule_changed");
     admin.disable(&job).await.expect("paused");
-    assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "disabled");
+    assert_eq!(outcome(now_ms / 1000 * 1000 + 3_600_000).await, "paused");
     let recorded = async || {
         let said = admin.explain(&job, later).await.expect("an answer");
         said.run.is_some().then_some(said)
     };
     let said = eventually("it is recorded", SOON, recorded).await;
     assert_eq!(said.outcome, "overlap_skipped", "{said:?}");
+    // Nobody takes it.
+    let rules = json!({"cron": "* * * * * *", "target": "nowhere"});
+    let lonely = stage.job(sleeping(0, rules)).await;
+    let waits = eventually("a run waits", SOON, async || {
+        admin.list_pending(&stage.group).await.ok()?.into_iter().find(|run| run.job_id == lonely)
+    });
+    let at = waits.await.id.parse::<forest_proto::RunId>().expect("an id").at();
+    assert_eq!(admin.explain(&lonely, at).await.expect("an answer").outcome, "no_client");
+    admin.disable(&lonely).await.expect("paused");
     assert!(admin.explain("99", skipped).await.is_err());
 }

@@ -41,24 +41,32 @@ pub(super) fn links(view: &View, job: &Job) -> (Vec<Link>, Vec<Link>) {
     (followed_by(job).iter().map(link).collect(), view.jobs.followers().of(&job.id).map(link).collect())
 }
 
-/// The runs of a job for an instant, other than those that somebody asked for, and what followed these.
-pub(super) fn runs_at(jobs: &Jobs, job: &Job, at: Instant) -> Vec<RunId> {
-    let (mut runs, mut followers) = (Vec::new(), Vec::new());
+/// A job after the one that it follows, after the one that this one follows, and so on, as long as each run has one of
+/// its own. Never empty.
+pub(super) fn chain(jobs: &Jobs, job: &Job) -> Vec<JobId> {
+    let mut chain = Vec::new();
     let mut next = Some(job.clone());
-    // Against the direction in which they follow each other, as long as each run has one of its own.
     while let Some(job) = next.take() {
         let followed = match &job.trigger {
-            Trigger::After(after) if is_plain(after) && followers.len() <= MAX_BEFORE => after.jobs.first(),
+            Trigger::After(after) if is_plain(after) && chain.len() <= MAX_BEFORE => after.jobs.first(),
             _ => None,
         };
         next = followed.and_then(|id| jobs.get(id)).and_then(PlannedJob::job);
-        followers.push(job);
+        chain.push(job.id);
     }
-    for job in followers.into_iter().rev() {
-        let own = [RunId::scheduled(&job.id, at, 1), RunId::planned(&job.id, at)];
-        let after = runs.iter().map(|run| RunId::following(&job.id, at, Some(run)));
-        let after: Vec<_> = after.chain([RunId::following(&job.id, at, None)]).collect();
-        runs = own.into_iter().chain(after).collect();
+    chain.reverse();
+    chain
+}
+
+/// The runs that the last job of a chain may have for an instant, other than those that somebody asked for. `planned`:
+/// those of fixed delays, which are known only to who has seen them.
+pub(super) fn runs_at(chain: &[JobId], planned: &[RunId], at: Instant) -> Vec<RunId> {
+    let mut runs = Vec::new();
+    for job in chain {
+        let own = planned.iter().filter(|run| run.job() == job.as_str()).cloned();
+        let after = runs.iter().map(|run| RunId::following(job, at, Some(run)));
+        let fires = [RunId::scheduled(job, at, 1), RunId::following(job, at, None)];
+        runs = own.chain(after).chain(fires).collect();
     }
     runs
 }
@@ -295,10 +303,18 @@ mod tests {
     fn the_runs_of_a_chain_are_found_by_their_time() {
         let jobs = jobs(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &["a", "b"])]);
         let at = Instant::from_ms(1_795_000_000_000);
-        let runs = |name| runs_at(&jobs, &jobs.get(&id(name)).and_then(PlannedJob::job).expect("a job"), at);
+        let planned = RunId::planned(&id("a"), at, 7);
+        let runs = |name| {
+            let job = jobs.get(&id(name)).and_then(PlannedJob::job).expect("a job");
+            runs_at(&chain(&jobs, &job), std::slice::from_ref(&planned), at)
+        };
         let fire = RunId::scheduled(&id("a"), at, 1);
         let second = RunId::following(&id("b"), at, Some(&fire));
         assert!(runs("a").contains(&fire) && runs("b").contains(&second));
+        assert!(
+            runs("a").contains(&planned)
+                && runs("b").contains(&RunId::following(&id("b"), at, Some(&planned)))
+        );
         assert!(runs("c").contains(&RunId::following(&id("c"), at, Some(&second))));
         assert!(runs("d").contains(&RunId::following(&id("d"), at, None)));
     }

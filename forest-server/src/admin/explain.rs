@@ -12,7 +12,8 @@ use forest_proto::{JobId, RunId};
 
 use super::runs::{self, RunState, RunSummary};
 use super::{Admin, AdminError, dependencies};
-use crate::core::runs::Place;
+use crate::core::routing::queue::{self, Reason};
+use crate::core::runs::{Place, is_planned_for};
 use crate::core::skips::minute;
 use crate::core::timing::Timing;
 use crate::store::{Entry, Filter, History, StoreError};
@@ -22,14 +23,17 @@ const MAX_ROWS: usize = 4_000;
 const PAGE: usize = 200;
 /// Fires of one minute that may have given their id to a record.
 const MAX_FIRES: usize = 600;
+/// Rows of one instant that are looked through for runs of a fixed delay.
+const MAX_PLANNED: usize = 200;
 /// The record of a fire that was decided in time is created so soon after it.
 const SOON_MS: i64 = 2 * 60_000;
 
 /// The fate of a fire.
 #[derive(Debug, Clone)]
 pub(crate) struct Explanation {
-    /// The job's outcome for it in one word: that of the run, or `planned`, `not_a_fire`, `disabled`,
-    /// `schedule_changed`, `undecided`, `unknown`.
+    /// The job's outcome for it in one word: that of the run, or `planned`, `pending`, `limited`,
+    /// `no_client`, `dispatched`, `paused`, `calendar_excluded`, `schedule_changed`, `not_a_fire`, `undecided`,
+    /// `unknown`.
     pub(crate) outcome: String,
     /// In a sentence.
     pub(crate) reason: String,
@@ -45,8 +49,12 @@ impl Admin {
     pub(crate) async fn explain(&self, id: &str, at: Instant) -> Result<Explanation, AdminError> {
         let stored = self.job(id).await?;
         let job = stored.job;
-        let schedule = self.compiler().await?.compile_job(&job)?;
-        let timing = schedule.map(|schedule| Timing::new(Arc::new(schedule), &job));
+        let compiler = self.compiler().await?;
+        let timing_of = |job: &Job| -> Result<Option<Timing>, AdminError> {
+            let schedule = compiler.compile_job(job)?;
+            Ok(schedule.map(|schedule| Timing::new(Arc::new(schedule), job)))
+        };
+        let timing = timing_of(&job)?;
         let mut found = Explanation {
             outcome: String::new(),
             reason: String::new(),
@@ -54,11 +62,13 @@ impl Admin {
             before: timing.as_ref().and_then(|t| last_before(t, at)),
             after: timing.as_ref().and_then(|t| t.next_after(at.as_ms())).map(Instant::from_ms),
         };
-        let looked = job.clone();
-        for run in self.read(move |now| dependencies::runs_at(&now.view.jobs, &looked, at)).await? {
+        for run in self.runs_at(&job, at).await? {
             match self.run(run.as_str()).await {
                 Ok(run) => {
-                    (found.outcome, found.reason) = of_run(&run);
+                    (found.outcome, found.reason) = match run.state {
+                        RunState::Pending => self.of_pending(&run).await?,
+                        _ => of_run(&run),
+                    };
                     found.run = Some(run);
                     return Ok(found);
                 }
@@ -66,7 +76,8 @@ impl Admin {
                 Err(error) => return Err(error),
             }
         }
-        let fires = timing.as_ref().is_some_and(|t| t.next_after(at.as_ms() - 1) == Some(at.as_ms()));
+        let is_fire = |timing: &Timing| timing.next_after(at.as_ms() - 1) == Some(at.as_ms());
+        let fires = timing.as_ref().is_some_and(is_fire);
         if fires && let Some(timing) = &timing {
             if let Some(skips) = self.counter(&job.id).await?.filter(|skips| counts(skips, at)) {
                 (found.outcome, found.reason) = of_counter(&skips);
@@ -82,8 +93,57 @@ impl Admin {
                 return Ok(found);
             }
         }
-        (found.outcome, found.reason) = self.without_a_trace(&job, at, fires);
+        let everyday = Job { calendars: Vec::new(), ..job.clone() };
+        let excluded = !fires && timing_of(&everyday)?.as_ref().is_some_and(is_fire);
+        (found.outcome, found.reason) = self.without_a_trace(&job, at, fires, excluded);
         Ok(found)
+    }
+
+    /// What a run waits for.
+    async fn of_pending(&self, run: &RunSummary) -> Result<(String, String), AdminError> {
+        let id = run.id.parse::<RunId>().ok();
+        let why = self
+            .read(move |now| {
+                let run = now.view.runs.get(&id?)?;
+                let Place::Pending { need, waits, .. } = &run.place else { return None };
+                Some(if *waits { Err(()) } else { Ok(queue::why(now.view, &run.group, need)) })
+            })
+            .await?;
+        let (outcome, reason) = match why {
+            None | Some(Ok(None)) => ("pending", "the run waits, and is about to go"),
+            Some(Err(())) => ("pending", "the run waits for earlier runs of its job"),
+            Some(Ok(Some(Reason::NoClient))) => ("no_client", "the run waits: no client would take it"),
+            Some(Ok(Some(Reason::NoRoom))) => ("limited", "the run waits: the clients are full"),
+            Some(Ok(Some(Reason::JobLimit))) => ("limited", "the run waits: the job's limit is reached"),
+            Some(Ok(Some(Reason::GroupLimit))) => ("limited", "the run waits: the group's limit is reached"),
+            Some(Ok(Some(Reason::Rate))) => ("limited", "the run waits: the group's rate is reached"),
+        };
+        Ok((outcome.to_owned(), reason.to_owned()))
+    }
+
+    /// The ids under which runs of a job for an instant may be known, other than those that somebody asked for.
+    async fn runs_at(&self, job: &Job, at: Instant) -> Result<Vec<RunId>, AdminError> {
+        let looked = job.clone();
+        let (chain, mut planned) = self
+            .read(move |now| {
+                let chain = dependencies::chain(&now.view.jobs, &looked);
+                let planned: Vec<_> =
+                    chain.iter().flat_map(|job| now.view.runs.planned_at(job, at)).cloned().collect();
+                (chain, planned)
+            })
+            .await?;
+        // A history that is away is told of when what is looked for is only there.
+        for job in &chain {
+            let rows = self
+                .inner
+                .history
+                .of_instant(&RunId::scheduled(job, at, 1), MAX_PLANNED)
+                .await
+                .unwrap_or_default();
+            let runs = rows.iter().filter_map(|row| row.id.parse::<RunId>().ok());
+            planned.extend(runs.filter(|run| run.job() == job.as_str() && is_planned_for(run, at)));
+        }
+        Ok(dependencies::runs_at(&chain, &planned, at))
     }
 
     /// What is counted of a job and not recorded yet.
@@ -121,7 +181,8 @@ impl Admin {
         }
     }
 
-    fn without_a_trace(&self, job: &Job, at: Instant, fires: bool) -> (String, String) {
+    /// `excluded`: without its calendars, the job would fire.
+    fn without_a_trace(&self, job: &Job, at: Instant, fires: bool, excluded: bool) -> (String, String) {
         let say = |outcome: &str, reason: String| (outcome.to_owned(), reason);
         if matches!(job.trigger, Trigger::After(_)) {
             let why = "the job follows others, and no end of theirs has led to a run for this time: the fire time or \
@@ -136,6 +197,12 @@ impl Admin {
             );
             return say("schedule_changed", why);
         }
+        if excluded {
+            return say(
+                "calendar_excluded",
+                format!("the job's calendars leave this day out: {}", job.calendars.join(", ")),
+            );
+        }
         if !fires {
             return say("not_a_fire", "the job, as it is now, does not fire at this time".into());
         }
@@ -144,7 +211,7 @@ impl Admin {
                 "" => "the job is disabled".to_owned(),
                 reason => format!("the job is disabled: {reason}"),
             };
-            return say("disabled", why);
+            return say("paused", why);
         }
         if at > self.now() {
             return say("planned", "it is still to come".into());

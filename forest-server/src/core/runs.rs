@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use fnv::FnvHashMap;
 use forest_proto::record::{Execution, ExecutionState, Snapshot};
+use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, RunId, Segment, TargetName};
 
 use super::clients::Seat;
@@ -97,6 +98,11 @@ impl Run {
     }
 }
 
+/// Whether it is the first attempt of a run of a fixed delay for this instant.
+pub(crate) fn is_planned_for(run: &RunId, at: Instant) -> bool {
+    run.is_planned() && run.at() == at && run.attempt() == 1 && run.shard().is_none()
+}
+
 impl Runs {
     pub(crate) fn get(&self, run: &RunId) -> Option<&Run> {
         self.all.get(run)
@@ -149,6 +155,13 @@ impl Runs {
 
     pub(crate) fn of_job(&self, job: &JobId) -> impl Iterator<Item = &RunId> {
         self.active.get(job.as_str()).into_iter().flatten()
+    }
+
+    /// The runs of a fixed delay that were planned for an instant. As long as the collector is behind, this looks
+    /// through all that it has before it.
+    pub(crate) fn planned_at(&self, job: &JobId, at: Instant) -> impl Iterator<Item = &RunId> {
+        let of_job = self.settled().filter(|run| run.job() == job.as_str()).chain(self.of_job(job));
+        of_job.filter(move |run| is_planned_for(run, at))
     }
 
     /// The shards of a broadcast that are not settled, all attempts.

@@ -3,6 +3,7 @@
 //! Owns what an unknown caller can cost: how many connections, how long a handshake or a header may take, how
 //! large a header may be. What is called, and by whom, is not decided here.
 
+mod body;
 mod peer;
 mod tls;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use forest_etcd::Tasks;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -22,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use body::Drained;
 pub(crate) use peer::{CSRF_HEADER, Peer, SESSION_COOKIE, session};
 pub(crate) use tls::Tls;
 pub use tls::TlsFiles;
@@ -125,7 +128,9 @@ where
 {
     let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        request.map(axum::body::Body::new)
+        // HTTP/2 ends a call by itself, and the connection goes on.
+        let is_http2 = request.version() == http::Version::HTTP_2;
+        request.map(|body| if is_http2 { Body::new(body) } else { Body::new(Drained::new(body)) })
     });
     let connection =
         server.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));

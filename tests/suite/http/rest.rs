@@ -5,6 +5,7 @@ use std::time::Duration;
 use forest_tests::wait::eventually;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Portal, Reply, send};
 
@@ -167,6 +168,44 @@ async fn what_is_wrong_is_named_and_nothing_is_stored() {
     }
     assert_eq!(portal.get("/api/v1/nothing").await.status, StatusCode::NOT_FOUND);
     assert_eq!(portal.get("/api/v1/jobs").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_connection_survives_a_body_that_was_refused() {
+    let Some(portal) = Portal::open(&[]).await else { return };
+    let large = "x".repeat(5 << 20);
+    // Refused before the whole body is there: for its size, and for its type.
+    for kind in ["application/json", "text/plain"] {
+        let stream = tokio::net::TcpStream::connect(portal.server.address()).await.expect("connected");
+        let (mut from, mut to) = stream.into_split();
+        for _ in 0..20 {
+            let head = format!(
+                "POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                large.len()
+            );
+            let send = async {
+                to.write_all(head.as_bytes()).await?;
+                to.write_all(large.as_bytes()).await
+            };
+            let receive = async {
+                let mut answer = Vec::new();
+                while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+                    assert_ne!(from.read_buf(&mut answer).await?, 0, "closed: {kind}");
+                }
+                Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+            };
+            let (sent, answer) = tokio::join!(send, receive);
+            sent.expect("sent");
+            let answer = answer.expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+            let length = answer.to_lowercase();
+            let length = length.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length: usize = length.expect("a length").trim().parse().expect("a number");
+            let (_, begun) = answer.split_once("\r\n\r\n").expect("a head");
+            let mut rest = vec![0; length - begun.len()];
+            from.read_exact(&mut rest).await.expect("a body");
+        }
+    }
 }
 
 #[tokio::test]

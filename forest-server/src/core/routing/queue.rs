@@ -99,6 +99,11 @@ pub(crate) fn waiting(view: &View, group: &GroupName) -> Vec<Waiting> {
     queues.map(of_queue).collect()
 }
 
+/// Why one run that is parked waits, as any node can tell it.
+pub(crate) fn why(view: &View, group: &GroupName, need: &Need) -> Option<Reason> {
+    reason(view, &Router::seeded(0, std::time::Duration::ZERO), group, need)
+}
+
 fn reason(view: &View, router: &Router, group: &GroupName, need: &Need) -> Option<Reason> {
     let able = router.able(view, group, need);
     let is_full = |(id, client): &(&forest_proto::ClientId, &crate::core::clients::Client)| {

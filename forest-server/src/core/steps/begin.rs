@@ -104,8 +104,12 @@ impl Situation<'_> {
         let due = Instant::from_ms(due);
         let txn = self.composer.term.txn().modified(self.view.keys.job(id), planned.revision);
         let Some(txn) = self.beside_no_fire(txn, id) else { return Step::Wait };
-        let run = RunId::planned(id, due);
-        let key = self.view.keys.delay(self.view.jobs.segment_of(id), due, &run);
+        let segment = self.view.jobs.segment_of(id);
+        // Each plan writes the cursor, so the next one sees another revision: should the clock of the next leader be
+        // behind, it may come to the same millisecond, but not to the same run.
+        let cursor = self.view.jobs.segment(segment).decided().map_or(0, |decided| decided.revision);
+        let run = RunId::planned(id, due, cursor);
+        let key = self.view.keys.delay(segment, due, &run);
         let delay = Delay {
             run,
             job: id.clone(),

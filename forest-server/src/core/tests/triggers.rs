@@ -31,9 +31,12 @@ fn at(ms: i64) -> RunId {
     World::fire("a", START + ms)
 }
 
-/// The run of a fixed delay.
-fn after(ms: i64) -> RunId {
-    RunId::planned(&super::id("a"), Instant::from_ms(START + ms))
+/// The one run that is planned, for this time.
+fn planned(world: &World, ms: i64) -> RunId {
+    let [(due, run)] = &world.delayed()[..] else { panic!("{:?}", world.delayed()) };
+    assert_eq!((*due, run.at().as_ms()), (START + ms, START + ms));
+    assert!(run.is_planned());
+    run.clone()
 }
 
 #[test]
@@ -64,17 +67,16 @@ fn a_job_that_fires_once_fires_once() {
 #[test]
 fn a_fixed_delay_counts_from_the_end_of_the_run_before() {
     let (mut world, mut leader) = with(&triggered(Trigger::FixedDelay { every_ms: 60_000 }));
-    assert_eq!(world.delayed(), [(START + MINUTE, after(MINUTE))], "the first one is planned");
+    let first = planned(&world, MINUTE);
     pass(&mut world, &mut leader, MINUTE);
-    let seat = world.claim_run(&after(MINUTE));
+    let seat = world.claim_run(&first);
     pass(&mut world, &mut leader, HOUR);
     assert!(world.delayed().is_empty(), "it runs");
-    assert!(world.complete(&seat, &after(MINUTE), Outcome::Succeeded));
+    assert!(world.complete(&seat, &first, Outcome::Succeeded));
     leader.settle(&mut world);
-    let next = HOUR + 2 * MINUTE;
-    assert_eq!(world.delayed(), [(START + next, after(next))]);
+    let next = planned(&world, HOUR + 2 * MINUTE);
     pass(&mut world, &mut leader, MINUTE);
-    assert!(matches!(world.places(&after(next))[..], [Key::Snapshot { .. }]));
+    assert!(matches!(world.places(&next)[..], [Key::Snapshot { .. }]));
     world.audit.assert_kept();
 }
 
@@ -83,13 +85,14 @@ fn a_fixed_delay_comes_after_the_last_attempt_and_survives_new_leaders() {
     let trigger = Trigger::FixedDelay { every_ms: 60_000 };
     let job = Job { max_attempts: 2, retry_delays_ms: vec![5_000], ..triggered(trigger) };
     let (mut world, mut leader) = with(&job);
+    let first = planned(&world, MINUTE);
     pass(&mut world, &mut leader, MINUTE);
-    world.execute(&after(MINUTE), Outcome::Failed);
+    world.execute(&first, Outcome::Failed);
     leader.settle(&mut world);
     assert_eq!(world.delayed().len(), 1, "the second attempt, and no next run");
     leader = Leader::elect(&mut world);
     pass(&mut world, &mut leader, 5 * SECOND);
-    world.execute(&after(MINUTE).with_attempt(2), Outcome::Failed);
+    world.execute(&first.with_attempt(2), Outcome::Failed);
     leader.settle(&mut world);
     let due = world.now_ms + MINUTE;
     assert_eq!(world.delayed().iter().map(|(at, _)| *at).collect::<Vec<_>>(), [due]);
@@ -108,7 +111,7 @@ fn a_fixed_delay_that_is_changed_or_paused_plans_anew() {
     world.pass(10 * SECOND);
     world.enable("a");
     leader.settle(&mut world);
-    assert_eq!(world.delayed(), [(START + 70 * SECOND, after(70 * SECOND))]);
+    planned(&world, 70 * SECOND);
     let effective_after = Some(Instant::from_ms(world.now_ms));
     world.save(&Job { effective_after, ..triggered(Trigger::FixedDelay { every_ms: 5_000 }) });
     world.save(&Job {
@@ -116,7 +119,7 @@ fn a_fixed_delay_that_is_changed_or_paused_plans_anew() {
         ..triggered(Trigger::FixedDelay { every_ms: 5_000 })
     });
     leader.settle(&mut world);
-    assert_eq!(world.delayed(), [(START + 15 * SECOND, after(15 * SECOND))]);
+    planned(&world, 15 * SECOND);
     world.delete_job("a");
     leader.settle(&mut world);
     pass(&mut world, &mut leader, MINUTE);
@@ -125,14 +128,30 @@ fn a_fixed_delay_that_is_changed_or_paused_plans_anew() {
 }
 
 #[test]
+fn a_clock_that_was_behind_plans_the_same_instant_for_another_run() {
+    let (mut world, mut leader) = with(&triggered(Trigger::FixedDelay { every_ms: 60_000 }));
+    let first = planned(&world, MINUTE);
+    pass(&mut world, &mut leader, MINUTE);
+    world.execute(&first, Outcome::Succeeded);
+    world.collect();
+    leader.catch_up(&world);
+    world.now_ms = START;
+    leader = Leader::elect(&mut world);
+    leader.settle(&mut world);
+    assert_ne!(planned(&world, MINUTE), first);
+    world.audit.assert_kept();
+}
+
+#[test]
 fn a_manual_run_beside_a_planned_one_is_no_overlap() {
     let trigger = Trigger::FixedDelay { every_ms: 60_000 };
     let (mut world, mut leader) = with(&Job { overlap: Overlap::Forbid, ..triggered(trigger) });
+    let first = planned(&world, MINUTE);
     let asked = world.ask_run("a");
     leader.settle(&mut world);
     assert!(matches!(world.places(&asked)[..], [Key::Snapshot { .. }]));
     pass(&mut world, &mut leader, MINUTE);
-    assert_eq!(world.end_of(&after(MINUTE)), Some(Outcome::OverlapSkipped), "the manual one is alive");
+    assert_eq!(world.end_of(&first), Some(Outcome::OverlapSkipped), "the manual one is alive");
     world.execute(&asked, Outcome::Succeeded);
     leader.settle(&mut world);
     assert_eq!(world.delayed().len(), 1, "and after it the next one is planned");
@@ -220,8 +239,9 @@ fn many_jobs_make_up_for_what_they_missed() {
 #[test]
 fn a_fire_and_a_planned_run_of_the_same_instant_are_two_runs() {
     let (mut world, mut leader) = with(&triggered(Trigger::FixedDelay { every_ms: 60_000 }));
+    let first = planned(&world, MINUTE);
     pass(&mut world, &mut leader, MINUTE);
-    assert!(matches!(world.places(&after(MINUTE))[..], [Key::Snapshot { .. }]));
+    assert!(matches!(world.places(&first)[..], [Key::Snapshot { .. }]));
     // Taken by a node whose clock is behind.
     world.save(&job("a", "0 * * * * *"));
     leader.catch_up(&world);
