@@ -3,24 +3,29 @@
 //! Closing an HTTP/1 connection on bytes that are still coming resets it: the caller may lose the refusal, and one that keeps its
 //! connections sends its next request into the end of this one. So what is left is read and thrown away, to a limit.
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
 
 /// What is read and thrown away of a body, at most.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// And for how long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The body of a request, which is read to its end when it is dropped.
-pub(super) struct Drained(Option<Incoming>);
+/// The body of a request. What is left of it when it is dropped goes back to its connection.
+pub(super) struct Drained(Option<Incoming>, Leftovers);
+
+/// Where a connection gets back what nobody read.
+pub(super) type Leftovers = mpsc::UnboundedSender<Incoming>;
 
 impl Drained {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self(Some(body))
+    pub(super) fn new(body: Incoming, leftovers: Leftovers) -> Self {
+        Self(Some(body), leftovers)
     }
 }
 
@@ -47,11 +52,20 @@ impl Body for Drained {
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        // Its runtime is there as long as its connection is.
         if let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) {
-            tokio::spawn(tokio::time::timeout(PATIENCE, drain(body)));
+            // A connection that has ended needs nothing back.
+            let _ = self.1.send(body);
         }
     }
+}
+
+/// Reads what comes back, one body after the other, as requests come on HTTP/1. Its end is that
+/// of the connection.
+pub(super) async fn drain_all(mut leftovers: mpsc::UnboundedReceiver<Incoming>) -> Infallible {
+    while let Some(body) = leftovers.recv().await {
+        let _ = tokio::time::timeout(PATIENCE, drain(body)).await;
+    }
+    pending().await
 }
 
 async fn drain(mut body: Incoming) {

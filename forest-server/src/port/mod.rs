@@ -20,11 +20,11 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use body::Drained;
+use body::{Drained, drain_all};
 pub(crate) use peer::{CSRF_HEADER, Peer, SESSION_COOKIE, session};
 pub(crate) use tls::Tls;
 pub use tls::TlsFiles;
@@ -126,13 +126,19 @@ async fn answer<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (leftovers, rest) = mpsc::unbounded_channel();
     let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
         // HTTP/2 ends a call by itself, and the connection goes on.
         let is_http2 = request.version() == http::Version::HTTP_2;
-        request.map(|body| if is_http2 { Body::new(body) } else { Body::new(Drained::new(body)) })
+        request.map(
+            |body| if is_http2 { Body::new(body) } else { Body::new(Drained::new(body, leftovers.clone())) },
+        )
     });
     let connection =
         server.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
-    watcher.watch(connection.into_owned()).await
+    tokio::select! {
+        ended = watcher.watch(connection.into_owned()) => ended,
+        never = drain_all(rest) => match never {},
+    }
 }
