@@ -96,6 +96,7 @@ pub enum Key {
     Request { segment: Segment, key: RequestKey },
     Backfill { segment: Segment, job: JobId },
     Answer { segment: Segment, key: RequestKey },
+    Mark(RequestKey),
     User(UserName),
     Token(SecretId),
     Session(SecretId),
@@ -197,6 +198,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn answer(&self, segment: Segment, key: &RequestKey) -> String {
         format!("{}/server/answer/{segment}/{key}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn mark(&self, key: &RequestKey) -> String {
+        format!("{}/server/mark/{key}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -333,6 +339,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         "request" => Key::Request { segment: segment()?, key: parts.next()?.parse().ok()? },
         "backfill" => Key::Backfill { segment: segment()?, job: parts.next()?.parse().ok()? },
         "answer" => Key::Answer { segment: segment()?, key: parts.next()?.parse().ok()? },
+        "mark" => Key::Mark(first.parse().ok()?),
         "user" => Key::User(first.parse().ok()?),
         "token" => Key::Token(first.parse().ok()?),
         "session" => Key::Session(first.parse().ok()?),
@@ -389,6 +396,7 @@ mod tests {
             (keys.jobgen(segment), Key::Jobgen(segment)),
             (keys.delay(segment, due, &run), Key::Delay { segment, due, run: r() }),
             (keys.request(segment, &key), Key::Request { segment, key: key.clone() }),
+            (keys.mark(&key), Key::Mark(key.clone())),
             (keys.answer(segment, &key), Key::Answer { segment, key }),
             (keys.user(&user), Key::User(user)),
             (keys.token(&secret), Key::Token(secret.clone())),

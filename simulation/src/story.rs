@@ -88,7 +88,9 @@ fn line(keys: &Keyspace, change: &Change) -> Option<String> {
     let text = || value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
     Some(match (&key, value) {
         // They only pass the time.
-        (Key::Node(_), Some(_)) | (Key::Meta, _) | (Key::Jobgen(_) | Key::Answer { .. }, Some(_)) => {
+        (Key::Node(_), Some(_))
+        | (Key::Meta, _)
+        | (Key::Jobgen(_) | Key::Answer { .. } | Key::Mark(_), Some(_)) => {
             return None;
         }
         (Key::Cursor(segment), Some(value)) => {

@@ -8,6 +8,7 @@ mod start;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use forest_proto::record::{Job, decode};
 use forest_proto::{JobId, Keyspace, SegmentCount};
 use forest_tests::cluster::{Cluster, ClusterBuilder};
 use forest_tests::process::WorkerProcess;
@@ -258,6 +259,35 @@ async fn connections_that_are_reset_every_second_lose_and_double_nothing() {
     assert!(reset >= 8, "only {reset} connections were made anew");
     ticking.fires().await;
     ticking.assert_nothing_lost_or_doubled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_that_arrives_once_more_brings_no_deleted_job_back() {
+    let builder = Cluster::builder().nodes(2).proxied().lease_ttl(Duration::from_secs(8));
+    let Some(stage) = Stage::set(builder).await else { return };
+    let [slow, quick] = stage.cluster.nodes() else { panic!("two nodes") };
+    let job = |name: &str| json!({ "name": name, "group": stage.group, "target": "echo", "cron": "@yearly" });
+    let (late, direct) = (slow.server.admin(), quick.server.admin());
+    late.add_job(&job("first")).await.expect("all is well");
+    // Longer than a node waits for etcd, so that it sends again what will arrive.
+    slow.network().etcd.delay_requests(Duration::from_millis(3_300)).await;
+    let document = job("late");
+    let jobs = async || {
+        let jobs = direct.list_jobs(&stage.group).await.expect("a list");
+        let read =
+            |job: &forest_proto::admin::v1::Job| decode::<Job>(job.document.as_bytes()).expect("a job");
+        jobs.iter().map(read).collect::<Vec<_>>()
+    };
+    let delete = async {
+        let added = async || jobs().await.into_iter().find(|job| job.name == "late");
+        let added = eventually("the job is there", SOON, added).await;
+        direct.delete_job(added.id.as_str()).await.expect("deleted");
+    };
+    let (added, ()) = tokio::join!(late.add_job(&document), delete);
+    assert!(added.is_err(), "its answers were late: {added:?}");
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    let names: Vec<_> = jobs().await.into_iter().map(|job| job.name).collect();
+    assert_eq!(names, ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

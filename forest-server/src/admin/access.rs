@@ -11,7 +11,7 @@ use forest_proto::{SecretId, UserName};
 
 use super::audit::Deed;
 use super::validate::short_text;
-use super::write::{Written, first_is};
+use super::write::Written;
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::access::{Caller, Scope, Secret, Who, hash_password};
 use crate::core::access::Access;
@@ -84,8 +84,7 @@ impl Admin {
         let bootstrap = self.bootstrap_key();
         txn = txn.delete(bootstrap);
         let deed = Deed::new("user.add", user.name.as_str(), None).saying("grants", json(&user.grants));
-        let value = encode(&user);
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(UserSummary(user)),
             Written::Refused(_) => Err(AdminError::Exists { kind: "user", name: user.name.to_string() }),
         }
@@ -139,7 +138,7 @@ impl Admin {
     ) -> Result<UserSummary, AdminError> {
         let (key, value) = (self.inner.keys.user(&user.name), encode(&user));
         let txn = txn.modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(UserSummary(user)),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("user {}", user.name) }),
         }
@@ -153,7 +152,7 @@ impl Admin {
         let txn = self.beside_another_admin(&user).await?;
         let txn = txn.modified(key.clone(), revision).delete(key.clone()).or_get(key);
         let deed = Deed::new("user.delete", name, None);
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("user {name}") }),
         }
@@ -237,7 +236,7 @@ impl Admin {
         let deed = Deed::new("token.add", secret.id.as_str(), None)
             .saying("name", token.name.as_str())
             .saying("grants", json(&token.grants));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok((TokenSummary { id: secret.id, token }, secret.text)),
             Written::Refused(_) => Err(AdminError::Conflict { what: "the token".into() }),
         }
@@ -258,7 +257,7 @@ impl Admin {
         let key = self.inner.keys.token(&known);
         let txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
         let deed = Deed::new("token.revoke", id, None);
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("token {id}") }),
         }
@@ -284,7 +283,7 @@ impl Admin {
         let lease = self.inner.store.grant(BOOTSTRAP).await?;
         let txn = Txn::new().absent(key.clone()).put_leased(key.clone(), value.clone(), lease).or_get(key);
         let deed = Deed::new("token.add", BOOTSTRAP_ID, None);
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(Some(secret.text.replacen(secret.id.as_str(), BOOTSTRAP_ID, 1))),
             Written::Refused(_) => Ok(None),
         }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use forest_etcd::Txn;
-use forest_proto::record::{Answer, Backfill, Job, Role, Trigger, encode};
+use forest_proto::record::{Backfill, Job, Role, Trigger, encode};
 use forest_proto::time::Instant;
 use forest_proto::{JobId, RequestKey, RunId};
 
 use super::audit::Deed;
-use super::requests::RESENDING;
 use super::write::Written;
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::access::Scope;
@@ -112,7 +111,7 @@ impl Admin {
         };
         let run = |at| RunId::backfilled(&job.id, at, &backfill.id);
         let last = run(last);
-        self.store_backfill(&job, &backfill, run(next), stored.revision).await?;
+        self.store_backfill(&job, &backfill, stored.revision).await?;
         let begun = BackfillSummary {
             backfill,
             job_name: job.name.clone(),
@@ -156,31 +155,19 @@ impl Admin {
         Ok(Timing::new(Arc::new(schedule), job).backdated(job))
     }
 
-    /// The answer outlives the backfill: if ours is lost, the backfill may be over before it is asked for again.
-    async fn store_backfill(
-        &self,
-        job: &Job,
-        backfill: &Backfill,
-        first: RunId,
-        revision: i64,
-    ) -> Result<(), AdminError> {
+    async fn store_backfill(&self, job: &Job, backfill: &Backfill, revision: i64) -> Result<(), AdminError> {
         let (segment, keys) = (self.segment_of(&backfill.job).await?, &self.inner.keys);
-        let (key, answer_key) = (keys.backfill(segment, &backfill.job), keys.answer(segment, &backfill.id));
-        let answer = encode(&Answer { job: backfill.job.clone(), run: first });
-        let lease = self.inner.store.grant(RESENDING).await?;
+        let key = keys.backfill(segment, &backfill.job);
         let txn = Txn::new()
             .absent(key.clone())
-            .absent(answer_key.clone())
             .modified(keys.job(&backfill.job), revision)
             .put(key.clone(), encode(backfill))
-            .put_leased(answer_key.clone(), answer, lease)
-            .or_get(key)
-            .or_get(answer_key);
+            .or_get(key);
         let deed = Deed::new("backfill.start", job.id.as_str(), Some(&job.group))
             .saying("from", backfill.from.to_string())
             .saying("to", backfill.to.to_string())
             .saying("fires", backfill.total);
-        match self.commit(self.audited(txn, deed), |found| matches!(found.get(1), Some(Some(_)))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(found) if matches!(found.first(), Some(Some(_))) => {
                 Err(AdminError::BackfillExists { job: backfill.job.to_string() })
@@ -218,7 +205,7 @@ impl Admin {
         let key = self.inner.keys.backfill(self.segment_of(&job).await?, &job);
         let txn = Txn::new().created(key.clone(), created).delete(key.clone()).or_get(key);
         let deed = Deed::new("backfill.cancel", id, Some(&group));
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             // It has come to its end, or another one has begun.
             Written::Refused(_) => Err(missing()),

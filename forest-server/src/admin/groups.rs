@@ -6,7 +6,7 @@ use forest_proto::{GroupName, Segment};
 
 use super::audit::Deed;
 use super::validate::{limit, short_text};
-use super::write::{Written, first_is};
+use super::write::Written;
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::access::Scope;
 use crate::core::view::View;
@@ -43,7 +43,7 @@ impl Admin {
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
         let deed =
             Deed::new("group.add", group.name.as_str(), Some(&group.name)).changing(None, Some(&group));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(GroupSummary { group, clients: 0, jobs: 0 }),
             Written::Refused(_) => Err(AdminError::Exists { kind: "group", name: group.name.to_string() }),
         }
@@ -100,7 +100,7 @@ impl Admin {
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
         let txn = Txn::new().modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
         let deed = Deed::new("group.edit", name, Some(&id)).changing(Some(&before.group), Some(&group));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(GroupSummary { group, clients: before.clients, jobs: before.jobs }),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?}") }),
         }
@@ -114,7 +114,7 @@ impl Admin {
         self.require_in(Role::Admin, &group)?;
         let seen = {
             let group = group.clone();
-            self.read(move |now| Contents::of(now.view, &group)).await?
+            self.read_whole(move |now| Contents::of(now.view, &group)).await?
         };
         let revision = seen.revision.ok_or_else(missing)?;
         if let Some(what) = seen.what {
@@ -126,7 +126,7 @@ impl Admin {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }
         let deed = Deed::new("group.delete", name, Some(&group));
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("group {name:?} or a job") }),
         }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::audit::Deed;
 use super::calendars::Compiler;
 use super::dependencies::{Link, followers_of, links};
-use super::write::{Written, first_is};
+use super::write::Written;
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::core::jobs::{PlannedJob, normalised_cron};
 use crate::core::view::View;
@@ -86,7 +86,7 @@ impl Admin {
                 .or_get(key);
             let txn = before.guard(compiler.guard(txn, &job, keys), &job, segment, keys);
             let deed = Deed::new("job.add", job.id.as_str(), Some(&job.group)).changing(None, Some(&job));
-            match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+            match self.commit(self.audited(txn, deed)).await? {
                 Written::Done => return self.job(job.id.as_str()).await,
                 // Six digits a second: where many jobs are added at once, two are alike now and then.
                 Written::Refused(found) if matches!(found.first(), Some(Some(_))) => {
@@ -266,7 +266,7 @@ impl Admin {
         }
         let txn = txn.put(key.clone(), value.clone()).or_get(key);
         let deed = Deed::new(action, id, Some(&before.job.group)).changing(Some(&before.job), Some(&job));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => self.job(id).await,
             Written::Refused(_) => Err(conflict()),
         }
@@ -282,14 +282,14 @@ impl Admin {
         }
         let (keys, job) = (&self.inner.keys, before.job.id.clone());
         let looked = job.clone();
-        if let Some(what) = self.read(move |now| followers_of(now.view, &looked)).await? {
+        if let Some(what) = self.read_whole(move |now| followers_of(now.view, &looked)).await? {
             return Err(AdminError::JobInUse { name: id.to_owned(), what });
         }
         let (key, join) = (keys.job(&job), keys.join(self.segment_of(&job).await?, &job));
         let txn = self.job_txn(&job).await?.delete(join);
         let txn = txn.modified(key.clone(), before.revision).delete(key.clone()).or_get(key);
         let deed = Deed::new("job.delete", id, Some(&before.job.group)).changing(Some(&before.job), None);
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(conflict()),
         }

@@ -77,6 +77,7 @@ struct Inner {
     keys: Keyspace,
     /// The zone of jobs that do not say.
     default_zone: String,
+    marks: write::Marks,
     /// Changes by caller; `None`: any number.
     submissions: Option<DefaultKeyedRateLimiter<String>>,
 }
@@ -145,7 +146,16 @@ impl Administration {
     ) -> Self {
         let submissions =
             NonZeroU32::new(submissions_per_minute).map(|count| RateLimiter::keyed(Quota::per_minute(count)));
-        let inner = Inner { store, scheduler, history, clock, keys, default_zone, submissions };
+        let inner = Inner {
+            store,
+            scheduler,
+            history,
+            clock,
+            keys,
+            default_zone,
+            marks: write::Marks::default(),
+            submissions,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -205,6 +215,17 @@ impl Admin {
     ) -> Result<T, AdminError> {
         self.inner.scheduler.caught_up(0, write::VIEW_PATIENCE).await?;
         Ok(self.inner.scheduler.read(read).await?)
+    }
+
+    /// For a change that rests on what is not there: refused while this node knows that its view lacks something.
+    async fn read_whole<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reading<'_>) -> T + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let whole = self.read(move |now| (!now.view.jobs.is_doubted()).then(|| read(now))).await?;
+        whole.ok_or_else(|| {
+            AdminError::Unavailable("this node has missed changes and reads them anew: try again".into())
+        })
     }
 
     /// A change of a schedule counts from the wall clock of the node that takes it: not from a wrong one. Whole

@@ -9,13 +9,11 @@ use forest_proto::record::{Answer, Request, RequestKind, Role, decode, encode};
 use forest_proto::{ClientId, GroupName, JobId, RequestKey, RunId};
 
 use super::audit::Deed;
-use super::write::{Written, first_is};
+use super::write::Written;
 use super::{Admin, AdminError, validate};
 
 /// How long the answer to a request with an idempotency key is remembered.
 const REMEMBER: Duration = Duration::from_secs(3600);
-/// The same for a request without one: longer than it is ever sent again.
-pub(super) const RESENDING: Duration = Duration::from_secs(600);
 
 impl Admin {
     /// Asks for a run. The same key within an hour gives the same run.
@@ -53,14 +51,14 @@ impl Admin {
         let value = encode(&request);
         let mut txn = Txn::new().absent(request_key.clone()).modified(keys.job(&job), before.revision);
         txn = txn.put(request_key.clone(), value.clone()).or_get(request_key);
-        // Also without a key of the caller's: if an answer is lost, the request may have been consumed before it is
-        // sent again, and only the answer tells.
-        let lease = self.inner.store.grant(if named { REMEMBER } else { RESENDING }).await?;
-        let answer = encode(&Answer { job: job.clone(), run: run.clone() });
-        txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
-        let txn = txn.or_get(answer_key);
+        if named {
+            let lease = self.inner.store.grant(REMEMBER).await?;
+            let answer = encode(&Answer { job: job.clone(), run: run.clone() });
+            txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
+            txn = txn.or_get(answer_key);
+        }
         let deed = Deed::new("job.run", id, Some(&group)).saying("run", run.as_str());
-        let found = match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        let found = match self.commit(self.audited(txn, deed)).await? {
             Written::Done => return Ok(run),
             Written::Refused(found) => found,
         };
@@ -111,7 +109,7 @@ impl Admin {
         let value = encode(&request);
         let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
         let deed = Deed::new("run.cancel", id, Some(&group));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("run {id}") }),
         }

@@ -1,16 +1,24 @@
-//! Committing what an administrator asked for, also when an answer is lost.
+//! Committing what an administrator asked for, once, also when an answer is lost or a request is late.
+//!
+//! Each change puts a mark of its own and compares that it is not there. So it is safe to send it again; the mark tells
+//! whether one that was not answered was made; and one that reaches etcd long after it was given up finds the mark of the
+//! one sent again, and does not bring back what was deleted since.
 
 use std::time::Duration;
 
-use forest_etcd::{KeyValue, Outcome};
+use forest_etcd::{Error, KeyValue, Outcome};
+use forest_proto::RequestKey;
+use tokio::sync::Mutex;
 
 use super::audit::Audited;
 use super::{Admin, AdminError};
 
 /// How long a caller waits for this node's view to show what it wrote.
 pub(super) const VIEW_PATIENCE: Duration = Duration::from_secs(5);
-/// How often a transaction is sent again whose answer was lost. Its guards make that safe.
+/// How often a transaction is sent again whose answer was lost.
 const TRIES: u32 = 3;
+/// How long a mark stays, at least: no request is that late.
+const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What became of a change.
 pub(super) enum Written {
@@ -19,31 +27,49 @@ pub(super) enum Written {
     Refused(Vec<Option<KeyValue>>),
 }
 
+/// The lease of this node's marks, and since when (since boot) there is one. New marks go on another one in time.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Mutex<Option<(i64, Duration)>>);
+
 impl Admin {
-    /// Commits `txn`, whose guards fail once it has been applied. If an answer is lost it is sent again; `is_ours`
-    /// then tells from what is found whether the first one had been applied.
-    pub(super) async fn commit(
-        &self,
-        Audited(txn): Audited,
-        is_ours: impl Fn(&[Option<KeyValue>]) -> bool,
-    ) -> Result<Written, AdminError> {
+    pub(super) async fn commit(&self, Audited(txn): Audited) -> Result<Written, AdminError> {
         self.within_rate()?;
-        let mut lost = None;
+        let mark = RequestKey::new(format!("{:016x}", fastrand::u64(..)))
+            .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"));
+        let mark = self.inner.keys.mark(&mark);
+        let mut lost = String::new();
         for _ in 0..TRIES {
-            match self.inner.store.commit(txn.clone()).await? {
-                Outcome::Applied { revision } => return self.shown(revision).await,
-                Outcome::Refused { revision, found } if lost.is_some() && is_ours(&found) => {
-                    let written = found.iter().flatten().map(|kv| kv.mod_revision).max();
-                    return self.shown(written.unwrap_or(revision)).await;
-                }
-                Outcome::Refused { found, .. } => return Ok(Written::Refused(found)),
-                Outcome::Unknown { cause } => lost = Some(cause),
+            let lease = self.marks_lease().await?;
+            let txn =
+                txn.clone().absent(mark.clone()).put_leased(mark.clone(), "", lease).or_get(mark.clone());
+            match self.inner.store.commit(txn).await {
+                Ok(Outcome::Applied { revision }) => return self.shown(revision).await,
+                Ok(Outcome::Refused { mut found, .. }) => match found.pop().flatten() {
+                    Some(mark) => return self.shown(mark.mod_revision).await,
+                    None => return Ok(Written::Refused(found)),
+                },
+                Ok(Outcome::Unknown { cause }) => lost = cause,
+                // Somebody has revoked it, or etcd was restored.
+                Err(Error::LeaseGone) => *self.inner.marks.0.lock().await = None,
+                Err(error) => return Err(error.into()),
             }
         }
-        let cause = lost.unwrap_or_default();
         Err(AdminError::Unavailable(format!(
-            "etcd did not answer, the change may or may not have been made: {cause}"
+            "etcd did not answer, the change may or may not have been made: {lost}"
         )))
+    }
+
+    async fn marks_lease(&self) -> Result<i64, AdminError> {
+        let mut lease = self.inner.marks.0.lock().await;
+        let now = self.inner.clock.boot();
+        match *lease {
+            Some((id, since)) if now < since + REMEMBERED => Ok(id),
+            _ => {
+                let id = self.inner.store.grant(2 * REMEMBERED).await?;
+                *lease = Some((id, now));
+                Ok(id)
+            }
+        }
     }
 
     async fn shown(&self, revision: i64) -> Result<Written, AdminError> {
@@ -53,9 +79,4 @@ impl Admin {
         }
         Ok(Written::Done)
     }
-}
-
-/// Whether the first key found has this value.
-pub(super) fn first_is(found: &[Option<KeyValue>], value: &[u8]) -> bool {
-    matches!(found.first(), Some(Some(kv)) if kv.value == value)
 }

@@ -289,7 +289,7 @@ impl View {
                 self.access.put(key, &kv.key, &kv.value, revision, listing)?;
             }
             // Read by those whom they concern.
-            Key::Meta | Key::Answer { .. } => {}
+            Key::Meta | Key::Answer { .. } | Key::Mark(_) => {}
         }
         Ok(())
     }
@@ -507,7 +507,12 @@ impl View {
             // Never deleted by us. A leader puts a new cursor, and says that it was missing.
             Key::Cursor(segment) if self.jobs.has(segment) => self.jobs.forget_cursor(segment, revision),
             Key::Jobgen(segment) if self.jobs.has(segment) => self.jobs.forget_jobgen(segment, revision),
-            Key::Cursor(_) | Key::Jobgen(_) | Key::Join { .. } | Key::Meta | Key::Answer { .. } => {}
+            Key::Cursor(_)
+            | Key::Jobgen(_)
+            | Key::Join { .. }
+            | Key::Meta
+            | Key::Answer { .. }
+            | Key::Mark(_) => {}
         }
     }
 

@@ -15,7 +15,7 @@ use forest_proto::{CalendarName, Segment};
 
 use super::audit::Deed;
 use super::validate::short_text;
-use super::write::{Written, first_is};
+use super::write::Written;
 use super::{Admin, AdminError, Page, PageRequest};
 use crate::access::Scope;
 use crate::core::jobs::cron_text;
@@ -86,7 +86,7 @@ impl Admin {
             txn = txn.put(self.inner.keys.jobgen(segment), name.as_str());
         }
         let deed = Deed::new("calendar.set", name.as_str(), None).changing(known.as_deref(), Some(&calendar));
-        match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => self.calendar(name.as_str()).await,
             Written::Refused(_) => Err(conflict()),
         }
@@ -126,7 +126,7 @@ impl Admin {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }
         let deed = Deed::new("calendar.delete", name, None);
-        match self.commit(self.audited(txn, deed), |found| matches!(found.first(), Some(None))).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("calendar {name:?} or a job") }),
         }
@@ -214,7 +214,7 @@ struct Before {
 impl Before {
     async fn of(admin: &Admin, name: &CalendarName) -> Result<Self, AdminError> {
         let name = name.clone();
-        let before = admin.read(move |now| {
+        let before = admin.read_whole(move |now| {
             let (view, calendars) = (now.view, now.view.jobs.calendars());
             let jobgens = view.jobs.segments().map(|s| (s, view.jobs.segment(s).jobgen())).collect();
             let count = calendars.count_users(name.as_str());
