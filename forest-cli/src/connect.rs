@@ -90,6 +90,12 @@ impl Api {
         }
     }
 
+    /// The server in use has failed: the next call goes to another one, if there is one.
+    pub(crate) fn leave(&mut self) {
+        self.client = None;
+        self.at = (self.at + 1) % self.servers.len().max(1);
+    }
+
     async fn call<T>(
         &mut self,
         action: &str,
