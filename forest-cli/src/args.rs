@@ -23,7 +23,7 @@ pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCo
 pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use context::ContextCommand;
-pub(crate) use events::Events;
+pub(crate) use events::{Events, Top};
 pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
@@ -149,6 +149,8 @@ pub(crate) enum Command {
     Audit(AuditCommand),
     /// What happens: one line an event.
     Events(Events),
+    /// The cluster as it is now, on the whole screen: nodes, clients, runs and next fires. `q` ends it.
+    Top(Top),
     /// Looks for what is wrong with the cluster, and says what to do.
     Doctor,
     /// Servers by name.

@@ -19,6 +19,7 @@ mod plan;
 mod run;
 mod shell;
 mod status;
+mod top;
 
 use serde_json::json;
 
@@ -116,6 +117,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Token(command) => access::token(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Events(args) => events::run(context, &args).await,
+        Command::Top(args) => top::run(context, &args).await,
         Command::Doctor => doctor::run(context).await,
         // These ask no server, and have been done.
         Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),

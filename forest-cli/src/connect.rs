@@ -23,7 +23,8 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The stub for calls.
 pub(crate) type Client = AdminClient<InterceptedService<Channel, Bearer>>;
 
-/// The cluster's admin API.
+/// The cluster's admin API. Clones share a connection, if there is one already.
+#[derive(Clone)]
 pub(crate) struct Api {
     servers: Vec<String>,
     timeout: Duration,

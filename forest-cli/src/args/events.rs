@@ -22,3 +22,11 @@ pub(crate) struct Events {
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
 }
+
+/// What to show.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Top {
+    /// Only clients, runs and fires of this group.
+    #[arg(long, default_value = "")]
+    pub(crate) group: String,
+}

@@ -15,7 +15,8 @@ pub(crate) enum Told {
     Event(Value),
     /// With the position.
     Beat(String),
-    End,
+    /// With the error, if the node did not end it in order.
+    End(String),
 }
 
 #[derive(Debug)]
@@ -72,8 +73,9 @@ impl Listener {
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
             match chunk.expect("the node is not silent") {
                 Ok(Some(bytes)) => self.buffer += std::str::from_utf8(&bytes).expect("text"),
+                Ok(None) => return Told::End(String::new()),
                 // A node that dies ends its streams in the middle.
-                Ok(None) | Err(_) => return Told::End,
+                Err(error) => return Told::End(format!("{error:?}")),
             }
         }
     }
@@ -100,7 +102,7 @@ impl Listener {
             match self.next().await {
                 Told::Event(event) => return Some(event),
                 Told::Beat(_) => {}
-                Told::End => return None,
+                Told::End(_) => return None,
             }
         }
     }

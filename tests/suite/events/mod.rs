@@ -2,6 +2,7 @@
 //! what is missing.
 
 mod listen;
+mod top;
 
 use std::time::Duration;
 
@@ -167,14 +168,8 @@ async fn a_quiet_stream_lives_and_ends_with_its_node() {
     let positions: Vec<_> = positions.iter().map(|at| revision(at)).collect();
     assert!(positions.is_sorted() && positions[3] > positions[0], "{positions:?}");
     server.term();
-    assert_eq!(listener.next().await, Told::End);
-    let ended = loop {
-        match grpc.message().await {
-            Ok(Some(event)) => assert_eq!(event.r#type, "heartbeat"),
-            Ok(None) => panic!("it says why"),
-            Err(status) => break status,
-        }
-    };
+    assert_eq!(listener.next().await, Told::End(String::new()));
+    let ended = end_of(&mut grpc).await;
     assert_eq!(ended.code(), tonic::Code::Unavailable, "{ended}");
     assert!(ended.message().contains("shutting down"), "{ended}");
     server.wait_exit(Duration::from_secs(10)).await;
@@ -195,6 +190,17 @@ async fn watch(node: std::net::SocketAddr, token: &str) -> Result<Messages, toni
         request.metadata_mut().insert("authorization", header);
     }
     Ok(client.watch_events(request).await?.into_inner())
+}
+
+/// Why it ends; what comes before that are signs of life.
+async fn end_of(messages: &mut Messages) -> tonic::Status {
+    loop {
+        match tokio::time::timeout(SOON, messages.message()).await.expect("the node is not silent") {
+            Ok(Some(event)) => assert_eq!(event.r#type, "heartbeat"),
+            Ok(None) => panic!("it says why"),
+            Err(status) => return status,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,14 +263,8 @@ async fn who_is_logged_out_is_told_nothing_more() {
     let gone =
         portal.request(reqwest::Method::DELETE, &format!("/api/v1/tokens/{id}")).send().await.expect("told");
     assert!(gone.status().is_success(), "{gone:?}");
-    assert_eq!(listener.next().await, Told::End);
-    let ended = loop {
-        match grpc.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("it says why"),
-            Err(status) => break status,
-        }
-    };
+    assert_eq!(listener.next().await, Told::End(String::new()));
+    let ended = end_of(&mut grpc).await;
     assert_eq!(ended.code(), tonic::Code::Unauthenticated, "{ended}");
 }
 

@@ -7,7 +7,6 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Api, Client};
-use crate::console::Console;
 use crate::error::{Exit, Failure};
 
 /// A server says something every 15 s. One that says nothing for so long is not there any more.
@@ -27,6 +26,16 @@ enum Stopped {
     Refused(Status),
 }
 
+/// What comes.
+pub(in crate::commands) enum Told {
+    /// An event, a reset or a heartbeat.
+    Event(Box<Event>),
+    /// Nobody answers any more; it goes on as soon as somebody does. Told once.
+    Silence(Failure),
+    /// The present is reached, and no more was asked for.
+    End,
+}
+
 pub(in crate::commands) struct Follow {
     request: WatchEventsRequest,
     stream: Option<Streaming<Event>>,
@@ -41,22 +50,19 @@ impl Follow {
         Self { request, stream: None, opened: false, complained: false }
     }
 
-    /// The next event, reset or heartbeat; `None` at the end, if one was asked for. Cancel-safe but for what is told on
-    /// stderr.
-    pub(in crate::commands) async fn next(
-        &mut self,
-        api: &mut Api,
-        console: &mut Console,
-    ) -> Result<Option<Event>, Failure> {
+    /// What comes next. Cancel-safe.
+    pub(in crate::commands) async fn next(&mut self, api: &mut Api) -> Result<Told, Failure> {
         loop {
             let Some(stream) = &mut self.stream else {
-                self.open(api, console).await?;
+                if let Some(silence) = self.open(api).await? {
+                    return Ok(silence);
+                }
                 continue;
             };
             let stopped = match timeout(SILENCE, stream.message()).await {
                 Ok(Ok(Some(event))) => {
                     self.request.since.clone_from(&event.id);
-                    return Ok(Some(event));
+                    return Ok(Told::Event(event.into()));
                 }
                 Ok(Ok(None)) if self.request.until_now => Stopped::AtTheEnd,
                 Ok(Ok(None)) | Err(_) => Stopped::Lost,
@@ -67,7 +73,7 @@ impl Follow {
             };
             self.stream = None;
             match stopped {
-                Stopped::AtTheEnd => return Ok(None),
+                Stopped::AtTheEnd => return Ok(Told::End),
                 Stopped::Lost => api.leave(),
                 Stopped::Refused(status) => return Err(Failure::from_status("listen", &status)),
             }
@@ -75,23 +81,28 @@ impl Follow {
     }
 
     /// Whoever has listened before waits until a server answers again.
-    async fn open(&mut self, api: &mut Api, console: &mut Console) -> Result<(), Failure> {
+    async fn open(&mut self, api: &mut Api) -> Result<Option<Told>, Failure> {
+        if self.complained {
+            sleep(PAUSE).await;
+        }
         let request = self.request.clone();
         let call = async |mut client: Client| client.watch_events(request.clone()).await;
         match api.read("listen", call).await {
             Ok(stream) => {
                 self.stream = Some(stream);
                 (self.opened, self.complained) = (true, false);
-                Ok(())
+                Ok(None)
             }
-            Err(failure) if self.opened && failure.exit == Exit::Unreachable => {
-                if !std::mem::replace(&mut self.complained, true) {
-                    console.note(&format!("{failure}; trying again"));
-                }
-                sleep(PAUSE).await;
-                Ok(())
+            Err(failure) if self.opened && is_passing(&failure) => {
+                let known = std::mem::replace(&mut self.complained, true);
+                Ok((!known).then_some(Told::Silence(failure)))
             }
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// Whether it may be over in a moment: nobody answers, or a node has only just started.
+fn is_passing(failure: &Failure) -> bool {
+    matches!(failure.exit, Exit::Unreachable | Exit::Refused)
 }

@@ -5,7 +5,7 @@ pub(super) mod follow;
 use forest_proto::admin::v1::{Event, WatchEventsRequest};
 use serde_json::{Value, json};
 
-use self::follow::{Follow, HEARTBEAT, RESET};
+use self::follow::{Follow, HEARTBEAT, RESET, Told};
 use super::Context;
 use super::job::find;
 use crate::args::{Events, Format, instant_ms};
@@ -36,7 +36,15 @@ pub(super) async fn run(context: &mut Context<'_>, args: &Events) -> Result<(), 
     };
     let mut follow = Follow::new(request);
     let mut document = Vec::new();
-    while let Some(event) = follow.next(&mut context.api, context.console).await? {
+    loop {
+        let event = match follow.next(&mut context.api).await? {
+            Told::Event(event) => event,
+            Told::Silence(failure) => {
+                context.console.note(&format!("{failure}; trying again"));
+                continue;
+            }
+            Told::End => break,
+        };
         if event.r#type == HEARTBEAT || (event.at < from_ms && event.r#type != RESET) {
             continue;
         }
