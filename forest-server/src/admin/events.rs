@@ -42,6 +42,7 @@ impl Admin {
             Err(ended) => return Err(ended.into()),
         };
         let events = &scheduler.events;
+        let proof = proof.is_asked_for().then_some(proof);
         let listener = events.listen(start, reset, query.follow, filter, self.caller.clone(), proof);
         listener.ok_or(AdminError::TooManyStreams { limit: PER_CALLER })
     }

@@ -49,7 +49,8 @@ pub(crate) struct Listener {
     position: Position,
     filter: Filter,
     caller: Caller,
-    proof: Proof,
+    /// `None`: nobody has to show anything.
+    proof: Option<Proof>,
     follows: bool,
     greeting: Option<Told>,
     next_beat: Instant,
@@ -68,7 +69,7 @@ impl Events {
         follows: bool,
         filter: Filter,
         caller: Caller,
-        proof: Proof,
+        proof: Option<Proof>,
     ) -> Option<Listener> {
         let place = self.place(&caller.label())?;
         let position = {
@@ -149,8 +150,7 @@ impl Listener {
     }
 
     async fn wait(&mut self) {
-        let until =
-            if self.proof.is_asked_for() { self.next_beat.min(self.next_check) } else { self.next_beat };
+        let until = if self.proof.is_some() { self.next_beat.min(self.next_check) } else { self.next_beat };
         let gone = tokio::select! {
             biased;
             changed = self.bell.changed() => changed.is_err(),
@@ -169,11 +169,112 @@ impl Listener {
             return Err(AdminError::Unavailable("the node is shutting down: go on at another one".into()));
         }
         let due = bell.access != self.access || Instant::now() >= self.next_check;
-        if self.proof.is_asked_for() && due {
+        if let Some(proof) = self.proof.as_ref().filter(|_| due) {
             (self.access, self.next_check) = (bell.access, Instant::now() + CHECK);
-            self.caller = self.proof.caller().await?;
+            self.caller = proof.caller().await?;
             self.caller.may_listen(self.filter.group.as_ref())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forest_proto::NodeId;
+
+    use super::*;
+    use crate::core::feed::{About, Fresh, Kind};
+    use crate::events::{Teller, channel};
+
+    fn fresh(revisions: std::ops::RangeInclusive<i64>, kind: Kind) -> Fresh {
+        let seen = *revisions.end();
+        let event = |revision| {
+            let about = About::Node(NodeId::new("n-1").expect("valid"));
+            Arc::new(Event { id: EventId { revision, index: 1 }, at_ms: 0, kind, group: None, about })
+        };
+        Fresh { floor: None, events: revisions.map(event).collect(), seen }
+    }
+
+    /// A ring that begins behind revision 10, and one who listens to it.
+    fn listening(start: Start, follows: bool, types: &[&str]) -> (Teller, Listener) {
+        let (teller, events) = channel();
+        teller.tell(Fresh { floor: Some(10), seen: 10, ..Fresh::default() }, 0);
+        teller.tell(fresh(11..=12, Kind::NodeJoined), 0);
+        let mut filter = Filter::default();
+        types.iter().for_each(|name| filter.add_type(name).expect("known"));
+        let listener = events.listen(start, false, follows, filter, Caller::server(), None);
+        (teller, listener.expect("there is room"))
+    }
+
+    async fn told(listener: &mut Listener) -> String {
+        match listener.next().await {
+            Some(Ok(Told::Events(events))) => {
+                let ids: Vec<_> = events.iter().map(|event| event.id.to_string()).collect();
+                ids.join(" ")
+            }
+            Some(Ok(Told::Reset(at))) => format!("reset {at}"),
+            Some(Ok(Told::Alive(at))) => format!("alive {at}"),
+            Some(Err(refused)) => refused.to_string(),
+            None => "end".to_owned(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_begins_where_it_is_told_to() {
+        let (_teller, mut listener) = listening(Start::Oldest, false, &[]);
+        assert_eq!(told(&mut listener).await, "alive 10");
+        assert_eq!(told(&mut listener).await, "11.1 12.1");
+        assert_eq!(told(&mut listener).await, "end");
+        let (_teller, mut listener) = listening(Start::After(EventId { revision: 11, index: 1 }), false, &[]);
+        assert_eq!([told(&mut listener).await, told(&mut listener).await], ["alive 11.1", "12.1"]);
+        let (teller, mut listener) = listening(Start::Now, true, &[]);
+        assert_eq!(told(&mut listener).await, "alive 12");
+        teller.tell(fresh(13..=13, Kind::NodeLeft), 0);
+        assert_eq!(told(&mut listener).await, "13.1");
+        let (_teller, mut listener) = listening(Start::After(EventId::end_of(9)), true, &[]);
+        assert_eq!([told(&mut listener).await, told(&mut listener).await], ["alive 9", "reset 12"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_one_moves_on_and_lives() {
+        let (teller, mut listener) = listening(Start::Now, true, &["node.left"]);
+        let begun = Instant::now();
+        assert_eq!(told(&mut listener).await, "alive 12");
+        teller.tell(fresh(13..=2000, Kind::NodeJoined), 0);
+        assert_eq!(told(&mut listener).await, "alive 2000", "it got nothing, and is behind all of it");
+        assert_eq!(begun.elapsed().as_secs(), 15);
+        assert_eq!(told(&mut listener).await, "alive 2000");
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        teller.tell(fresh(2001..=2001, Kind::NodeLeft), 0);
+        assert_eq!(told(&mut listener).await, "2001.1");
+        assert_eq!(begun.elapsed().as_secs(), 30, "at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_one_holds_nothing_and_is_told_to_begin_anew() {
+        let (teller, mut listener) = listening(Start::Now, true, &[]);
+        assert_eq!(told(&mut listener).await, "alive 12");
+        teller.tell(fresh(13..=1000, Kind::NodeJoined), 0);
+        let first = told(&mut listener).await;
+        assert_eq!(first.split(' ').count(), PAGE);
+        assert!(first.starts_with("13.1 ") && first.ends_with(" 268.1"), "{first}");
+        let many = 1001..=1000 + i64::try_from(crate::events::CAPACITY).expect("fits");
+        teller.tell(fresh(many.clone(), Kind::NodeJoined), 0);
+        assert_eq!(told(&mut listener).await, format!("reset {}", many.end()));
+        teller.tell(fresh(99_000..=99_000, Kind::NodeJoined), 0);
+        assert_eq!(told(&mut listener).await, "99000.1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_with_its_node() {
+        let (teller, mut listener) = listening(Start::Now, true, &[]);
+        assert_eq!(told(&mut listener).await, "alive 12");
+        let (waits, ()) = tokio::join!(told(&mut listener), async { teller.close() });
+        assert!(waits.contains("shutting down"), "{waits}");
+        assert_eq!([told(&mut listener).await, told(&mut listener).await], ["end", "end"]);
+        let (teller, mut listener) = listening(Start::Now, true, &[]);
+        assert_eq!(told(&mut listener).await, "alive 12");
+        let (waits, ()) = tokio::join!(told(&mut listener), async { drop(teller) });
+        assert!(waits.contains("shutting down"), "{waits}");
     }
 }

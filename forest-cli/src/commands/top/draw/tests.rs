@@ -212,6 +212,20 @@ fn any_size_and_any_text_can_be_drawn() {
     assert!(screen(&empty, 80, 24).contains("no leader"));
 }
 
+#[tokio::test]
+async fn it_draws_on_terminals_alone() {
+    let fake = crate::fake::Fake::start().await;
+    let piped = fake.cli(&["top"]).await;
+    assert_eq!((piped.exit, piped.stdout.as_str()), (crate::error::Exit::Usage, ""));
+    assert!(
+        piped.stderr.contains("needs a terminal") && piped.stderr.contains("events -f"),
+        "{}",
+        piped.stderr
+    );
+    assert_eq!(fake.cli(&["top", "-o", "json"]).await.exit, crate::error::Exit::Usage);
+    assert_eq!(fake.state().calls, 0);
+}
+
 #[test]
 fn lengths_of_time_have_two_units_at_most() {
     let shown = [0, 999, 59_999, 60_000, 192_000, 7_500_000, 86_400_000, 90_000_000_000, -5].map(whole);
