@@ -8,6 +8,7 @@ mod backfill;
 mod backoff;
 mod calendar;
 mod context;
+mod events;
 mod files;
 mod job;
 
@@ -22,6 +23,7 @@ pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCo
 pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use context::ContextCommand;
+pub(crate) use events::{Events, Top};
 pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
@@ -145,6 +147,10 @@ pub(crate) enum Command {
     /// Who changed what.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What happens: one line an event.
+    Events(Events),
+    /// The cluster as it is now, on the whole screen: nodes, clients, runs and next fires. `q` ends it.
+    Top(Top),
     /// Looks for what is wrong with the cluster, and says what to do.
     Doctor,
     /// Servers by name.

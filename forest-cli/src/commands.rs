@@ -10,6 +10,7 @@ mod client;
 mod context;
 mod cron;
 mod doctor;
+mod events;
 mod group;
 mod job;
 mod node;
@@ -18,6 +19,7 @@ mod plan;
 mod run;
 mod shell;
 mod status;
+mod top;
 
 use serde_json::json;
 
@@ -114,6 +116,8 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::User(command) => access::user(context, command).await,
         Command::Token(command) => access::token(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
+        Command::Events(args) => events::run(context, &args).await,
+        Command::Top(args) => top::run(context, &args).await,
         Command::Doctor => doctor::run(context).await,
         // These ask no server, and have been done.
         Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),

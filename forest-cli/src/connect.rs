@@ -23,7 +23,8 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The stub for calls.
 pub(crate) type Client = AdminClient<InterceptedService<Channel, Bearer>>;
 
-/// The cluster's admin API.
+/// The cluster's admin API. Clones share a connection, if there is one already.
+#[derive(Clone)]
 pub(crate) struct Api {
     servers: Vec<String>,
     timeout: Duration,
@@ -88,6 +89,12 @@ impl Api {
             }
             Err(trouble) => Err(self.failure(action, trouble)),
         }
+    }
+
+    /// The server in use has failed: the next call goes to another one, if there is one.
+    pub(crate) fn leave(&mut self) {
+        self.client = None;
+        self.at = (self.at + 1) % self.servers.len().max(1);
     }
 
     async fn call<T>(

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
-    RunJobRequest, StartBackfillRequest, Token, User,
+    Backfill, Calendar, EditJobRequest, Event, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest,
+    Run, RunJobRequest, StartBackfillRequest, Token, User, WatchEventsRequest,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -51,6 +51,9 @@ pub(crate) struct State {
     pub(crate) cancelled: Vec<String>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
+    /// What each listener is told, one after the other. Who comes after them is not let in.
+    pub(crate) told: VecDeque<Vec<Result<Event, Status>>>,
+    pub(crate) events_asked: Vec<WatchEventsRequest>,
     /// The answers to polls for the run `r7`, one by one; the last one stays.
     pub(crate) polls: VecDeque<Result<Run, Status>>,
 }
@@ -95,6 +98,8 @@ impl Fake {
             cancelled: Vec::new(),
             runs_asked: None,
             audit_asked: None,
+            told: VecDeque::new(),
+            events_asked: Vec::new(),
             polls: VecDeque::new(),
         }));
         let incoming = TcpIncoming::bind(([127, 0, 0, 1], 0).into()).expect("a free port");

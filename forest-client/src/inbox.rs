@@ -59,7 +59,7 @@ impl Inbox {
                     self.waiting.remove(&run);
                 }
             }
-            Change::Progress { .. } => {}
+            Change::Gap | Change::Progress { .. } => {}
         }
     }
 

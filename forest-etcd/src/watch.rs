@@ -16,6 +16,7 @@
 //! - [`Change::Reset`]: drop all entries; etcd's history is another one now.
 //! - [`Change::Put`] and [`Change::Listed`]: apply if `mod_revision` is higher than the entry's.
 //! - [`Change::Deleted`]: remove the entry if `revision` is higher than its `mod_revision`.
+//! - [`Change::Gap`]: nothing. It is for readers who tell others of each single change.
 //! - [`Change::ListStarted`]: forget which keys an earlier listing has shown; it may be unfinished.
 //! - [`Change::ListEnded`]: remove each entry that this listing has not shown and whose
 //!   `mod_revision` is not higher than the listing's revision.
@@ -43,6 +44,8 @@ pub use stats::WatchStats;
 pub enum Change {
     /// Revisions went back: etcd was restored from a backup. A listing follows.
     Reset,
+    /// What happened since the last change is not told one by one: etcd has compacted it. A listing follows.
+    Gap,
     /// A listing begins: the first one, one that makes up for lost changes, or an audit, between
     /// whose parts live changes may come.
     ListStarted,

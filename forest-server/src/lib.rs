@@ -9,6 +9,7 @@ mod collect;
 pub mod config;
 mod core;
 pub mod dev;
+mod events;
 mod grpc;
 mod http;
 mod metrics;

@@ -71,7 +71,7 @@ impl Copy {
             Change::ListEnded { revision } => {
                 self.entries.retain(|_, entry| entry.2 == self.listing || entry.0 > revision);
             }
-            Change::Progress { .. } => {}
+            Change::Gap | Change::Progress { .. } => {}
         }
     }
 }

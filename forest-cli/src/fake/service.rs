@@ -583,4 +583,13 @@ impl Admin for Service {
             page(&records, request.page_size, &request.page_token, state.max_page);
         answer(ListAuditResponse { records, next_page_token })
     }
+
+    type WatchEventsStream = tokio_stream::Iter<std::vec::IntoIter<Result<Event, Status>>>;
+
+    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
+        let mut state = self.state()?;
+        state.events_asked.push(request.into_inner());
+        let told = state.told.pop_front().ok_or_else(|| Status::permission_denied("nothing more is told"))?;
+        answer(tokio_stream::iter(told))
+    }
 }

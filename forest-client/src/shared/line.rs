@@ -60,7 +60,7 @@ impl Line {
                 self.entries.retain(|_, entry| entry.listing == listing || entry.modified > revision);
                 self.complete = true;
             }
-            Change::Progress { .. } => {}
+            Change::Gap | Change::Progress { .. } => {}
         }
     }
 

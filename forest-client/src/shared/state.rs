@@ -360,7 +360,7 @@ impl View {
                     return Some(StateChange::Gone);
                 }
             }
-            Change::Deleted { .. } | Change::Progress { .. } => {}
+            Change::Gap | Change::Deleted { .. } | Change::Progress { .. } => {}
         }
         None
     }

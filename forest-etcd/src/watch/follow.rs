@@ -121,6 +121,8 @@ impl Watcher {
                         "etcd's revisions went back: restored from a backup?"
                     );
                     changes.push(Change::Reset);
+                } else if self.seen > 0 {
+                    changes.push(Change::Gap);
                 }
                 changes.push(Change::ListStarted);
             }

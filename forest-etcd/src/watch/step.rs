@@ -81,7 +81,7 @@ fn revision(change: &Change) -> i64 {
         Change::Deleted { revision, .. } | Change::ListEnded { revision } | Change::Progress { revision } => {
             *revision
         }
-        Change::Reset | Change::ListStarted => 0,
+        Change::Reset | Change::Gap | Change::ListStarted => 0,
     }
 }
 

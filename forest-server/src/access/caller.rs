@@ -87,6 +87,19 @@ impl Caller {
         self.grants.in_group(group) >= Some(Role::Viewer)
     }
 
+    /// Whether it may be told what happens, in a group or in all that it sees.
+    pub(crate) fn may_listen(&self, group: Option<&GroupName>) -> Result<(), Denied> {
+        self.require(Role::Viewer, group.map_or(Scope::Somewhere, Scope::Group))
+    }
+
+    /// By what it is told apart from others; where nobody logs in, by its address.
+    pub(crate) fn label(&self) -> String {
+        match self.who {
+            Who::Anonymous => self.from.clone(),
+            _ => self.who.to_string(),
+        }
+    }
+
     /// The groups it is confined to; `None`: it sees all.
     pub(crate) fn confined_to(&self) -> Option<Vec<GroupName>> {
         match self.grants.everywhere {

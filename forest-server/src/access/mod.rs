@@ -11,9 +11,11 @@
 
 mod caller;
 mod gate;
+mod proof;
 mod secret;
 
 pub(crate) use caller::{Caller, Denied, Scope, Who};
 pub use gate::Login;
 pub(crate) use gate::{Credentials, Gate, LoginError, SESSION};
+pub(crate) use proof::Proof;
 pub(crate) use secret::{Secret, hash_password, hash_text};

@@ -30,6 +30,10 @@ pub(crate) enum AdminError {
     Unauthenticated(String),
     #[error("too many requests: wait {seconds} s")]
     TooMany { seconds: u64 },
+    #[error(
+        "there are {limit} streams of yours already, or too many on this node: end some, or use another node"
+    )]
+    TooManyStreams { limit: usize },
     #[error("{0}")]
     Unavailable(String),
 }
@@ -59,6 +63,7 @@ impl AdminError {
             Self::Denied(_) => "DENIED",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::TooMany { .. } => "TOO_MANY_REQUESTS",
+            Self::TooManyStreams { .. } => "TOO_MANY_STREAMS",
             Self::Unavailable(_) => "UNAVAILABLE",
         }
     }

@@ -12,6 +12,8 @@ pub(crate) struct Access {
     pub(crate) sessions: Table<SecretId, Session>,
     /// The documents of changes, by key: in the order of their time.
     pub(crate) audits: Table<String, Vec<u8>>,
+    /// Grows when what somebody shows may have ceased to count.
+    pub(crate) changes: u64,
 }
 
 impl Access {
@@ -24,6 +26,7 @@ impl Access {
         revision: i64,
         listing: u32,
     ) -> Result<(), String> {
+        self.changes += u64::from(!matches!(key, Key::Audit { .. }));
         match key {
             Key::User(name) => self.users.put(name, read(value)?, revision, listing),
             Key::Token(id) => self.tokens.put(id, read(value)?, revision, listing),
@@ -34,6 +37,7 @@ impl Access {
     }
 
     pub(super) fn remove(&mut self, key: &Key, text: &str, revision: i64) {
+        self.changes += u64::from(!matches!(key, Key::Audit { .. }));
         match key {
             Key::User(name) => drop(self.users.remove(name, revision)),
             Key::Token(id) => drop(self.tokens.remove(id, revision)),

@@ -12,6 +12,7 @@
 //!   run goes first; [`need`]: what a run asks of its client.
 //! * [`access`]: who may administer the cluster.
 //! * [`spread`]: what becomes of a broadcast and its shards, as documents.
+//! * [`feed`]: what happened, for those who want to be told.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
@@ -26,6 +27,7 @@ pub(crate) mod compose;
 pub(crate) mod dependencies;
 pub(crate) mod dispatch;
 pub(crate) mod entry;
+pub(crate) mod feed;
 pub(crate) mod jobs;
 pub(crate) mod need;
 pub(crate) mod overlap;

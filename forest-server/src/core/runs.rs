@@ -477,6 +477,7 @@ impl Place {
             decided: execution.decided,
             max_attempts: execution.snapshot.max_attempts,
             on_lost: execution.snapshot.on_lost,
+            duration_ms: execution.duration_ms,
         };
         Self::Ended { client, state }
     }

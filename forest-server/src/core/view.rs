@@ -18,6 +18,7 @@ use forest_proto::{
 use super::access::Access;
 use super::clients::{Client, Clients, Seat};
 use super::entry::Table;
+use super::feed::{Before, Feed};
 use super::jobs::{Jobs, Replanned};
 use super::quarantine::Quarantine;
 use super::runs::{Place, Run, Runs};
@@ -86,6 +87,7 @@ pub(crate) struct View {
     pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
     pub(crate) quarantine: Quarantine,
     pub(crate) touched: Touched,
+    pub(crate) feed: Feed,
     leader: Option<Leadership>,
     leader_listing: u32,
     revision: i64,
@@ -112,6 +114,7 @@ impl View {
             heartbeats: BTreeMap::new(),
             quarantine: Quarantine::default(),
             touched: Touched::default(),
+            feed: Feed::default(),
             leader: None,
             leader_listing: 0,
             revision: 0,
@@ -164,30 +167,42 @@ impl View {
     pub(crate) fn apply(&mut self, change: Change, now: Now) {
         match change {
             Change::Reset => self.reset(),
+            Change::Gap => self.feed.close(),
             Change::ListStarted => self.listing += 1,
-            Change::Listed(kv) => self.put(kv, None),
+            Change::Listed(kv) => {
+                self.expect_listed(&kv);
+                self.put(kv, None);
+            }
             Change::ListEnded { revision } => {
                 self.sweep(revision);
                 self.jobs.listed(revision);
+                self.feed.listed(revision);
                 self.listed = revision.max(1);
                 self.revision = self.revision.max(revision);
             }
             Change::Put(kv) => {
                 let revision = kv.mod_revision;
+                self.feed.begin(&kv.key, revision, now.wall_ms);
                 self.put(kv, Some(now));
                 self.revision = self.revision.max(revision);
             }
             Change::Deleted { key, revision } => {
-                self.delete(&key, revision);
+                self.feed.begin(&key, revision, now.wall_ms);
+                self.delete(&key, revision, true);
                 self.revision = self.revision.max(revision);
             }
-            Change::Progress { revision } => self.revision = self.revision.max(revision),
+            Change::Progress { revision } => {
+                self.feed.progress(revision);
+                self.revision = self.revision.max(revision);
+            }
         }
     }
 
     fn reset(&mut self) {
         let (segments, zone) = (self.jobs.count(), self.jobs.default_zone().to_owned());
-        *self = Self::new(self.keys.clone(), segments, zone);
+        let mut feed = std::mem::take(&mut self.feed);
+        feed.restart();
+        *self = Self { feed, ..Self::new(self.keys.clone(), segments, zone) };
     }
 
     /// `live`: the moment at which the write was heard of; `None` when it was listed and may be old.
@@ -211,6 +226,10 @@ impl View {
 
     fn put_key(&mut self, key: Key, kv: &KeyValue, live: Option<Now>) -> Result<(), String> {
         let (revision, listing) = (kv.mod_revision, self.listing);
+        if live.is_some() {
+            let before = self.job_before(&key);
+            self.feed.put(&key, kv, before);
+        }
         match key {
             Key::Job(id) => {
                 self.touch_chain(&id);
@@ -281,7 +300,7 @@ impl View {
             | Key::Pending { .. }
             | Key::Spread { .. }
             | Key::Snapshot { .. }
-            | Key::Execution { .. } => self.put_run(key, kv)?,
+            | Key::Execution { .. } => self.put_run(key, kv, live.is_some())?,
             Key::Cancel { group, client, run } => {
                 self.cancels.put((run, (group, client)), (), revision, listing);
             }
@@ -345,7 +364,14 @@ impl View {
         Ok(())
     }
 
-    fn put_run(&mut self, key: Key, kv: &KeyValue) -> Result<(), String> {
+    fn put_run(&mut self, key: Key, kv: &KeyValue, live: bool) -> Result<(), String> {
+        let mut state = None;
+        if let Key::Execution { group, client, run } = &key {
+            let read = state.insert(read::<ExecutionState>(&kv.value)?);
+            if live {
+                self.feed.execution(group, client.as_ref(), run, kv.version, read);
+            }
+        }
         // The leader knows already what it has written itself.
         if let Key::Delay { run, .. }
         | Key::Pending { run, .. }
@@ -375,7 +401,7 @@ impl View {
                 (group, Place::queued(client, &snapshot), run, keep())
             }
             Key::Execution { group, client, run } => {
-                let state: ExecutionState = read(&kv.value)?;
+                let Some(state) = state else { return Ok(()) };
                 if state.status == Status::Running {
                     let client = client.ok_or("it runs, but nowhere")?;
                     (group, Place::Running { client }, run, None)
@@ -431,9 +457,15 @@ impl View {
         }
     }
 
-    fn delete(&mut self, text: &str, revision: i64) {
+    /// `live`: the stream told of it, and not a listing by leaving the key out.
+    fn delete(&mut self, text: &str, revision: i64, live: bool) {
         self.quarantine.forget(text);
         let Some(key) = self.keys.parse(text) else { return };
+        if live {
+            let before = self.job_before(&key);
+            let leader = self.leader.as_ref().map(|leader| (leader.node.as_str(), leader.term));
+            self.feed.deleted(&key, before, leader);
+        }
         match key {
             Key::Job(id) => {
                 if self.jobs.remove(&id, revision) {
@@ -522,29 +554,69 @@ impl View {
         }
     }
 
+    fn job_before(&self, key: &Key) -> Option<Before> {
+        let Key::Job(id) = key else { return None };
+        let job = self.jobs.get(id)?;
+        Some(Before { group: job.group.clone(), enabled: job.enabled })
+    }
+
+    /// What a listing shows and the stream has not told yet, it must tell soon.
+    fn expect_listed(&mut self, kv: &KeyValue) {
+        if !self.feed.is_open() || self.quarantine.has(&kv.key) {
+            return;
+        }
+        let Some(key) = self.keys.parse(&kv.key) else { return };
+        let known = match &key {
+            Key::Job(id) => self.jobs.get(id).map(|job| job.revision),
+            Key::Calendar(name) => self.jobs.calendars().entry(name).map(|entry| entry.revision),
+            Key::Group(name) => self.groups.entry(name).map(|entry| entry.revision),
+            Key::Node(id) => self.nodes.entry(id).map(|entry| entry.revision),
+            Key::Client { group, client } => {
+                self.clients.get(&(group.clone(), client.clone())).map(|entry| entry.revision)
+            }
+            Key::Leader => self.leader.as_ref().map(|leader| leader.revision),
+            Key::Delay { run, .. }
+            | Key::Pending { run, .. }
+            | Key::Spread { run, .. }
+            | Key::Snapshot { run, .. }
+            | Key::Execution { run, .. } => self.runs.get(run).map(|run| run.revision),
+            _ => return,
+        };
+        if known.is_none_or(|known| known < kv.mod_revision) {
+            let before = self.job_before(&key);
+            self.feed.expect(kv.key.clone(), kv.mod_revision, before);
+        }
+    }
+
     /// Forgets what the list at `revision` did not name.
     fn sweep(&mut self, revision: i64) {
         let deleted = revision + 1;
         let listing = self.listing;
         for id in self.jobs.stale(listing, revision) {
             let key = self.keys.job(&id);
-            self.delete(&key, deleted);
+            let before = self.job_before(&Key::Job(id));
+            self.feed.expect(key.clone(), revision, before);
+            self.delete(&key, deleted, false);
         }
         for name in self.jobs.calendars().stale(listing, revision) {
             let key = self.keys.calendar(&name);
-            self.delete(&key, deleted);
+            self.feed.expect(key.clone(), revision, None);
+            self.delete(&key, deleted, false);
         }
         for key in self.access.stale(&self.keys, listing, revision) {
-            self.delete(&key, deleted);
+            self.delete(&key, deleted, false);
         }
         for name in self.groups.stale(listing, revision) {
+            self.feed.expect(self.keys.group(&name), revision, None);
             self.groups.remove(&name, deleted);
         }
         for id in self.nodes.stale(listing, revision) {
+            self.feed.expect(self.keys.node(&id), revision, None);
             self.nodes.remove(&id, deleted);
             self.heartbeats.remove(&id);
         }
         for seat in self.clients.stale(listing, revision) {
+            self.feed.expect(self.keys.client(&seat.0, &seat.1), revision, None);
             self.remove_client(seat, deleted);
         }
         for id in self.requests.stale(listing, revision) {

@@ -15,7 +15,7 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::Conflict { .. } => Code::Aborted,
         AdminError::Denied(_) => Code::PermissionDenied,
         AdminError::Unauthenticated(_) => Code::Unauthenticated,
-        AdminError::TooMany { .. } => Code::ResourceExhausted,
+        AdminError::TooMany { .. } | AdminError::TooManyStreams { .. } => Code::ResourceExhausted,
         AdminError::InUse { .. }
         | AdminError::CalendarInUse { .. }
         | AdminError::BackfillExists { .. }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod error;
+mod events;
 
 use std::time::Duration;
 
@@ -11,15 +12,16 @@ use forest_proto::record::Face;
 use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::access::Gate;
+use crate::access::{Gate, Proof};
 use crate::admin::{
-    Admin, Administration, BackfillQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
+    Admin, Administration, BackfillQuery, EventQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
 };
 use crate::store::AuditFilter;
 
 use crate::port::Peer;
 
 pub(crate) use convert::planned_fire;
+pub(crate) use events::messages;
 pub use forest_proto::admin::v1::admin_server::AdminServer;
 
 /// The service to mount.
@@ -37,12 +39,18 @@ impl AdminApi {
 
     /// In the name of who calls.
     async fn acting<T>(&self, request: &Request<T>) -> Result<Admin, Status> {
+        self.proven(request).await.map(|(admin, _)| admin)
+    }
+
+    /// The same, and what they have shown.
+    async fn proven<T>(&self, request: &Request<T>) -> Result<(Admin, Proof), Status> {
         let peer = request.extensions().get::<Peer>();
         let header = request.metadata().get("authorization").map(|value| value.as_bytes());
         let shown = Peer::credentials(peer, header);
         let from = peer.map(Peer::address).unwrap_or_default();
-        let caller = self.gate.identify(shown, &from, Face::Grpc).await;
-        Ok(self.admin.acting(caller.map_err(|refused| error::status(refused.into()))?))
+        let proof = Proof::new(&self.gate, shown, from, Face::Grpc);
+        let caller = proof.caller().await.map_err(|refused| error::status(refused.into()))?;
+        Ok((self.admin.acting(caller), proof))
     }
 }
 
@@ -446,5 +454,24 @@ impl Service for AdminApi {
         let next_page_token = audits.next;
         let records = audits.items.into_iter().map(Into::into).collect();
         Ok(Response::new(api::ListAuditResponse { records, next_page_token }))
+    }
+
+    type WatchEventsStream = events::Messages;
+
+    async fn watch_events(
+        &self,
+        request: Request<api::WatchEventsRequest>,
+    ) -> Answer<Self::WatchEventsStream> {
+        let (admin, proof) = self.proven(&request).await?;
+        let request = request.into_inner();
+        let query = EventQuery {
+            since: request.since,
+            group: request.group,
+            job: request.job_id,
+            types: request.types,
+            follow: !request.until_now,
+        };
+        let listener = admin.listen(query, proof).await.map_err(error::status)?;
+        Ok(Response::new(events::stream(listener)))
     }
 }

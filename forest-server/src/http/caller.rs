@@ -7,14 +7,25 @@ use http::{Method, StatusCode};
 
 use super::problem::Problem;
 use super::{Web, origin};
-use crate::access::{Credentials, hash_text};
+use crate::access::{Credentials, Proof, hash_text};
 use crate::admin::{Admin, AdminError};
 use crate::port::{CSRF_HEADER, Peer};
 
 /// The administration, in the name of the caller.
 pub(super) struct Acting(pub(super) Admin);
 
+/// The same, and what they have shown, for answers that take longer than that may count.
+pub(super) struct Proven(pub(super) Admin, pub(super) Proof);
+
 impl FromRequestParts<Web> for Acting {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        Proven::from_request_parts(parts, web).await.map(|Proven(admin, _)| Self(admin))
+    }
+}
+
+impl FromRequestParts<Web> for Proven {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
@@ -22,8 +33,9 @@ impl FromRequestParts<Web> for Acting {
         let shown = Peer::credentials_of(peer, &parts.headers);
         check_origin(parts, web, shown)?;
         let from = peer.map(Peer::address).unwrap_or_default();
-        let caller = web.gate.identify(shown, &from, Face::Rest).await.map_err(AdminError::from)?;
-        Ok(Self(web.admin.acting(caller)))
+        let proof = Proof::new(&web.gate, shown, from, Face::Rest);
+        let caller = proof.caller().await.map_err(AdminError::from)?;
+        Ok(Self(web.admin.acting(caller), proof))
     }
 }
 

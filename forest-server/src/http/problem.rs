@@ -77,6 +77,7 @@ fn in_chinese(code: &str) -> &'static str {
         "FOREIGN_ORIGIN" => "来源不被允许",
         "CSRF" => "缺少或错误的 CSRF 令牌",
         "TOO_MANY_REQUESTS" => "请求过于频繁",
+        "TOO_MANY_STREAMS" => "事件流过多",
         "TIMED_OUT" => "请求超时",
         "UNAVAILABLE" => "服务暂时不可用",
         _ => "错误",
@@ -97,7 +98,7 @@ impl From<AdminError> for Problem {
             | AdminError::ClockSkew { .. } => StatusCode::CONFLICT,
             AdminError::Denied(_) => StatusCode::FORBIDDEN,
             AdminError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            AdminError::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            AdminError::TooMany { .. } | AdminError::TooManyStreams { .. } => StatusCode::TOO_MANY_REQUESTS,
             AdminError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut problem = Self::new(status, error.reason(), error.to_string());

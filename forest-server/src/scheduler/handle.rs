@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::core::clients::Seat;
 use crate::core::view::View;
+use crate::events::Events;
 
 /// What a reader sees.
 pub(crate) struct Reading<'a> {
@@ -50,6 +51,7 @@ pub(super) enum Query {
 pub(crate) struct SchedulerHandle {
     pub(super) queries: mpsc::Sender<Query>,
     pub(crate) progress: watch::Receiver<Progress>,
+    pub(crate) events: Events,
 }
 
 /// What waiters wait for.

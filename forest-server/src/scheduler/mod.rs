@@ -29,6 +29,7 @@ use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::Roll;
 use crate::core::view::{Now, View};
+use crate::events::{self, Teller};
 
 use election::Campaign;
 use handle::{Progress, Query};
@@ -62,6 +63,7 @@ pub(crate) struct Scheduler {
     stream: WatchStream,
     queries: mpsc::Receiver<Query>,
     progress: watch::Sender<Progress>,
+    teller: Teller,
     view: View,
     guard: ClockGuard,
     role: Role,
@@ -139,7 +141,8 @@ impl Scheduler {
         let (sender, queries) = mpsc::channel(QUERIES);
         let (progress, watching) = watch::channel(Progress::default());
         let view = View::new(config.keys.clone(), config.segments, config.defaults.zone_name.clone());
-        let handle = SchedulerHandle { queries: sender, progress: watching };
+        let (teller, events) = events::channel();
+        let handle = SchedulerHandle { queries: sender, progress: watching, events };
         let scheduler = Self {
             config,
             store,
@@ -148,6 +151,7 @@ impl Scheduler {
             stream,
             queries,
             progress,
+            teller,
             view,
             guard: ClockGuard::default(),
             role: Role::Follower(Campaign::default()),
@@ -169,6 +173,7 @@ impl Scheduler {
             self.drive();
             self.publish();
         }
+        self.teller.close();
         self.resign().await;
         Ok(())
     }
@@ -314,6 +319,8 @@ impl Scheduler {
     }
 
     fn publish(&mut self) {
+        // First: who has waited for a revision finds its events.
+        self.teller.tell(self.view.feed.take(), self.view.access.changes);
         let collectable = match &self.role {
             Role::Leader(leading) => leading.settled.any(&self.view),
             Role::Follower(_) => false,

@@ -206,6 +206,9 @@ pub struct ExecutionState {
     /// What becomes of it if its client vanishes.
     #[serde(default)]
     pub on_lost: OnLost,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub duration_ms: u64,
 }
 
 fn one() -> u32 {

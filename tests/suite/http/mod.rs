@@ -18,21 +18,21 @@ use serde_json::{Value, json};
 const PASSWORD: &str = "correct horse battery";
 
 /// A node, and the token that it printed for the first administrator.
-struct Portal {
+pub(crate) struct Portal {
     server: ServerProcess,
     _database: Database,
     key_root: String,
     http: reqwest::Client,
     /// Of an administrator of everything; empty where nobody has to log in.
-    token: String,
+    pub(crate) token: String,
 }
 
 /// What came back.
 #[derive(Debug)]
-struct Reply {
-    status: StatusCode,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Reply {
@@ -73,7 +73,7 @@ impl Portal {
     }
 
     /// With a login, an administrator `root`, and a group.
-    async fn with_login() -> Option<Self> {
+    pub(crate) async fn with_login() -> Option<Self> {
         let mut portal = Self::open(&["--login", "on"]).await?;
         let root = json!({"name": "root", "password": PASSWORD, "grants": {"everywhere": "admin"}});
         let added = portal.post("/api/v1/users", root).await;
@@ -89,11 +89,15 @@ impl Portal {
         Some(portal)
     }
 
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.server.address()
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.address())
     }
 
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, self.url(path));
         if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
     }
@@ -102,7 +106,7 @@ impl Portal {
         send(self.request(Method::GET, path)).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         send(self.request(Method::POST, path).json(&body)).await
     }
 
@@ -112,13 +116,13 @@ impl Portal {
     }
 
     /// A token with these grants.
-    async fn token_for(&self, grants: Value) -> String {
+    pub(crate) async fn token_for(&self, grants: Value) -> String {
         let made = self.post("/api/v1/tokens", json!({"name": unique("token"), "grants": grants})).await;
         made.body["secret"].as_str().unwrap_or_else(|| panic!("{made:?}")).to_owned()
     }
 
     /// A job of the group `trade`; its id.
-    async fn job(&self) -> String {
+    pub(crate) async fn job(&self) -> String {
         let job = json!({"name": unique("job"), "group": "trade", "target": "t", "cron": "0 0 0 1 1 ?"});
         let added = self.post("/api/v1/jobs", job).await;
         added.body["id"].as_str().unwrap_or_else(|| panic!("{added:?}")).to_owned()

@@ -41,6 +41,7 @@ fn needs(call: &str) -> Option<Needs> {
         "GET /groups" | "GET /groups/{name}" | "GET /calendars" | "GET /calendars/{name}" => InGroup(VIEWER),
         "GET /cluster" | "GET /nodes" | "GET /clients" | "GET /plan" | "GET /pending" => InGroup(VIEWER),
         "GET /backfills" => InGroup(VIEWER),
+        "GET /events" => InGroup(VIEWER),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
         "POST /executions/{id}/cancel" => InGroup(OPERATOR),
         "POST /jobs/{id}/backfill" | "DELETE /jobs/{id}/backfill" => InGroup(OPERATOR),
@@ -100,6 +101,7 @@ async fn each_call_needs_its_role_and_no_more() {
             let query = match call.as_str() {
                 "GET /jobs/{id}/explain" => "?at=2026-01-01T00:00:00Z",
                 "GET /cron/next" => "?cron=0+0+0+*+*+*",
+                "GET /events" => "?follow=false",
                 _ => "",
             };
             let url = format!("/api/v1{place}{query}");

@@ -18,6 +18,7 @@ mod chaos;
 mod dependencies;
 mod edits;
 mod fake;
+mod feed;
 mod fires;
 mod following;
 mod guards;

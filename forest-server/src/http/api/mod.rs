@@ -7,6 +7,7 @@ mod access;
 mod backfills;
 mod calendars;
 mod cluster;
+mod events;
 mod executions;
 mod groups;
 mod jobs;
@@ -40,6 +41,7 @@ use crate::port::SESSION_COOKIE;
         (name = "groups", description = "Sets of clients that serve the same targets"),
         (name = "calendars", description = "Days that jobs leave out or put in"),
         (name = "cluster", description = "Nodes, clients and the plan"),
+        (name = "events", description = "What happens, as it happens"),
         (name = "access", description = "Users, tokens, sessions and the audit"),
     )
 )]
@@ -69,6 +71,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(cluster::clients))
         .routes(routes!(cluster::plan))
         .routes(routes!(cluster::pending))
+        .routes(routes!(events::watch))
         .routes(routes!(session::get, session::log_in, session::log_out))
         .routes(routes!(session::change_password))
         .routes(routes!(access::list_users, access::add_user))
