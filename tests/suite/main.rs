@@ -20,6 +20,7 @@ mod load;
 mod outages;
 mod protocol_model;
 mod stage;
+mod tls;
 mod traps;
 mod triggers;
 mod worker;

@@ -22,6 +22,8 @@ pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// Passwords that may be wrong for one user, and from one address, in a minute.
 const TRIES_OF_USER: NonZeroU32 = NonZeroU32::new(10).expect("is not 0");
 const TRIES_FROM_ADDRESS: NonZeroU32 = NonZeroU32::new(30).expect("is not 0");
+/// Names and addresses that are remembered before those are forgotten that have tried nothing for a while.
+const REMEMBERED: usize = 10_000;
 /// How long a caller waits for this node's view.
 const VIEW_PATIENCE: Duration = Duration::from_secs(5);
 /// Passwords that are compared at once: each takes 19 MiB.
@@ -202,6 +204,12 @@ impl Gate {
 
     fn may_try(&self, name: &str, from: &str) -> Result<(), LoginError> {
         let name: String = name.chars().take(64).collect();
+        // Names that nobody has may be tried without end.
+        for tries in [&self.inner.of_user, &self.inner.from_address] {
+            if tries.len() > REMEMBERED {
+                tries.retain_recent();
+            }
+        }
         let checks =
             [self.inner.of_user.check_key(&name), self.inner.from_address.check_key(&from.to_owned())];
         let waits = checks.into_iter().filter_map(Result::err);

@@ -46,6 +46,17 @@ impl AdminApi {
     }
 }
 
+/// How long a request may take to be sent, and until its answer begins.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A caller that is slow to send its request, or an answer that does not begin, is given up.
+async fn patience(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Status::deadline_exceeded("the call was not done within 30 s: try again").into_http(),
+    }
+}
+
 /// The service with health and reflection, as routes.
 pub(crate) fn router(api: AdminServer<AdminApi>) -> axum::Router {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -58,7 +69,7 @@ pub(crate) fn router(api: AdminServer<AdminApi>) -> axum::Router {
         routes = routes.add_service(reflection);
     }
     drop(reporter);
-    routes.prepare().into_axum_router().reset_fallback()
+    routes.prepare().into_axum_router().reset_fallback().layer(axum::middleware::from_fn(patience))
 }
 
 fn page(size: u32, token: String) -> PageRequest {

@@ -67,3 +67,29 @@ async fn patience(request: axum::extract::Request, next: axum::middleware::Next)
         Err(_) => problem::Problem::too_slow().into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, Bytes};
+    use axum::routing::post;
+    use http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let router: Router = Router::new()
+            .route("/", post(|_: Bytes| async { "taken" }))
+            .layer(axum::middleware::from_fn(patience));
+        let begun = tokio::time::Instant::now();
+        let endless = futures_util::stream::once(async { Ok::<_, std::io::Error>(Bytes::from("{")) });
+        let endless = futures_util::StreamExt::chain(endless, futures_util::stream::pending());
+        let request = Request::post("/").body(Body::from_stream(endless)).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+        let request = Request::post("/").body(Body::from("{}")).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
