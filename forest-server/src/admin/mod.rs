@@ -88,6 +88,9 @@ pub(crate) struct PageRequest {
     pub(crate) token: String,
 }
 
+/// Callers whose changes are counted before those are forgotten that have made none for a while.
+const CALLERS: usize = 10_000;
+
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 200;
 
@@ -166,6 +169,9 @@ impl Admin {
         let Some(limiter) = &self.inner.submissions else { return Ok(()) };
         if matches!(self.caller.who, Who::Anonymous | Who::Server) {
             return Ok(());
+        }
+        if limiter.len() > CALLERS {
+            limiter.retain_recent();
         }
         limiter.check_key(&self.caller.who.to_string()).map_err(|not_yet| {
             let wait = not_yet.wait_time_from(DefaultClock::default().now());

@@ -1,6 +1,7 @@
 //! The HTTP faces of a node that wants a login: who may do what, the REST API, and the original's contract.
 
 mod legacy;
+mod limits;
 mod login;
 mod rest;
 mod roles;
