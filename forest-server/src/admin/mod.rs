@@ -152,6 +152,11 @@ impl Administration {
         Self { inner: Arc::new(inner) }
     }
 
+    /// In the name of the login provider, for somebody who calls from there.
+    pub(crate) fn of_provider(&self, from: &str) -> Admin {
+        self.acting(Caller { from: from.to_owned(), ..Caller::server() })
+    }
+
     /// In the name of a caller.
     pub(crate) fn acting(&self, caller: Caller) -> Admin {
         Admin { inner: self.inner.clone(), caller }

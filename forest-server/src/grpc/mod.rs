@@ -11,7 +11,7 @@ use forest_proto::record::Face;
 use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::access::Gate;
+use crate::access::{Credentials, Gate};
 use crate::admin::{
     Admin, Administration, BackfillQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
 };
@@ -374,6 +374,27 @@ impl Service for AdminApi {
     async fn who_am_i(&self, request: Request<api::WhoAmIRequest>) -> Answer<api::Identity> {
         let admin = self.acting(&request).await?;
         Ok(Response::new(admin.identity(self.gate.login_is_on())))
+    }
+
+    async fn login(&self, request: Request<api::LoginRequest>) -> Answer<api::LoginResponse> {
+        let from = request.extensions().get::<Peer>().map(Peer::address).unwrap_or_default();
+        let request = request.into_inner();
+        let logged_in = self.gate.log_in(&request.user, &request.password, &from, Face::Grpc).await;
+        let logged_in = logged_in.map_err(|refused| error::status(refused.into()))?;
+        let identity = self.admin.acting(logged_in.caller).identity(self.gate.login_is_on());
+        let (session, expires_at) = (logged_in.session, logged_in.expires_at.as_ms());
+        Ok(Response::new(api::LoginResponse { session, expires_at, identity: Some(identity) }))
+    }
+
+    async fn logout(&self, request: Request<api::LogoutRequest>) -> Answer<api::LogoutResponse> {
+        let admin = self.acting(&request).await?;
+        let header = request.metadata().get("authorization").map(|value| value.as_bytes());
+        let ended = match Peer::credentials(None, header) {
+            Credentials::Bearer(shown) => self.gate.log_out(shown, admin.caller()).await,
+            _ => Ok(false),
+        };
+        let ended = ended.map_err(|refused| error::status(refused.into()))?;
+        Ok(Response::new(api::LogoutResponse { ended }))
     }
 
     async fn list_users(&self, request: Request<api::ListUsersRequest>) -> Answer<api::ListUsersResponse> {

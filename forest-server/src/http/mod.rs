@@ -17,7 +17,7 @@ use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::compression::CompressionLayer;
 
-use crate::access::Gate;
+use crate::access::{Gate, Oidc};
 use crate::admin::Administration;
 
 /// Larger than any job or calendar in JSON.
@@ -40,6 +40,8 @@ pub enum LegacyApi {
 pub(crate) struct Web {
     pub(crate) admin: Administration,
     pub(crate) gate: Gate,
+    /// `None`: no login provider.
+    pub(crate) oidc: Option<Oidc>,
     /// Whether the port speaks TLS.
     pub(crate) tls: bool,
     pub(crate) legacy: LegacyApi,

@@ -3,6 +3,7 @@
 mod legacy;
 mod limits;
 mod login;
+mod oidc;
 mod rest;
 mod roles;
 
