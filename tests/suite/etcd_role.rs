@@ -10,7 +10,7 @@ use forest_tests::services::etcd::ROOT;
 use forest_tests::services::gateway::GatewayError;
 use forest_tests::services::{Etcd, EtcdOptions, Gateway, available, shared_mariadb};
 use forest_tests::wait::eventually;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::call_in;
@@ -26,9 +26,11 @@ async fn user(etcd: &Etcd, (name, password): (&str, &str), who: &[&str]) {
     let mut shell = tokio::process::Command::new("sh");
     shell.args(["-e", "-c", &printed.out]).kill_on_drop(true);
     shell.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", etcd.endpoint());
-    let applied = shell.env("ETCDCTL_USER", format!("{}:{}", ROOT.0, ROOT.1)).output().await.expect("a shell");
+    let applied =
+        shell.env("ETCDCTL_USER", format!("{}:{}", ROOT.0, ROOT.1)).output().await.expect("a shell");
     assert!(applied.status.success(), "{printed:?}: {applied:?}");
-    let role = printed.out.lines().next().and_then(|line| line.rsplit(' ').next()).expect("a name").to_owned();
+    let role =
+        printed.out.lines().next().and_then(|line| line.rsplit(' ').next()).expect("a name").to_owned();
     let gateway = etcd.gateway().await;
     let added = json!({"name": name, "password": password});
     gateway.call("auth/user/add", &added).await.expect("a user");
@@ -68,10 +70,8 @@ async fn printed_roles_are_enough_and_open_nothing_else() {
     user(&etcd, NODE, &["node"]).await;
 
     let mut options = ServerOptions::new(vec![etcd.endpoint()], "/forest", &database.url, &unique("node"));
-    options.variables = vec![
-        ("FOREST_ETCD_USER".into(), NODE.0.into()),
-        ("FOREST_ETCD_PASSWORD".into(), NODE.1.into()),
-    ];
+    options.variables =
+        vec![("FOREST_ETCD_USER".into(), NODE.0.into()), ("FOREST_ETCD_PASSWORD".into(), NODE.1.into())];
     let node = ServerProcess::start(&options).expect("the node starts");
     node.wait_ready().await;
     let admin = node.admin();
@@ -98,7 +98,10 @@ async fn printed_roles_are_enough_and_open_nothing_else() {
     };
     ended(&job("all").await, "succeeded").await;
     let stopped = job("patient").await;
-    eventually("it runs", SOON, async || admin.get_run(&stopped).await.is_ok_and(|run| run.state == "running")).await;
+    eventually("it runs", SOON, async || {
+        admin.get_run(&stopped).await.is_ok_and(|run| run.state == "running")
+    })
+    .await;
     admin.cancel_run(&stopped).await.expect("asked to stop");
     ended(&stopped, "cancelled").await;
     assert!(!working.is_finished(), "the worker lives");
@@ -152,7 +155,4 @@ async fn nothing_else(etcd: &Etcd) {
         assert!(is_denied(node.put(key, "x").await), "{key} is written");
     }
     assert!(node.call("auth/user/list", &json!({})).await.is_err(), "it is no administrator of etcd");
-    let nested: Value = json!({"success": [{"request_put": {"key": "L2Vsc2V3aGVyZQ==", "value": "eA=="}}]});
-    let inside = worker.call("kv/txn", &json!({"success": [{"request_txn": nested}]})).await;
-    println!("a transaction within a transaction: {inside:?}");
 }

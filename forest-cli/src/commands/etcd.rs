@@ -28,7 +28,8 @@ pub(super) fn run(command: EtcdCommand, view: &View, console: &mut Console) -> R
 fn commands(role: &EtcdRole) -> String {
     let mut text = format!("etcdctl role add {}\n", role.name);
     for prefix in &role.prefixes {
-        let _ = writeln!(text, "etcdctl role grant-permission {} --prefix=true readwrite {prefix}", role.name);
+        let _ =
+            writeln!(text, "etcdctl role grant-permission {} --prefix=true readwrite {prefix}", role.name);
     }
     text
 }
@@ -58,6 +59,9 @@ mod tests {
             )
         );
         let node = run(&["etcd", "role", "node", "--key-root", "/prod/forest", "-o", "json"]).await.json();
-        assert_eq!((&node["role"], &node["permissions"][0]["prefix"]), (&"prod-forest-node".into(), &"/prod/forest/".into()));
+        assert_eq!(
+            (&node["role"], &node["permissions"][0]["prefix"]),
+            (&"prod-forest-node".into(), &"/prod/forest/".into())
+        );
     }
 }

@@ -104,7 +104,9 @@ fn place(global: &Global, contexts: &Contexts) -> Result<String, Failure> {
     }
     match &contexts.current {
         // The session of other servers would take the place of its own.
-        Some(name) if global.server.is_empty() || global.server == contexts.get(name)?.server => Ok(name.clone()),
+        Some(name) if global.server.is_empty() || global.server == contexts.get(name)?.server => {
+            Ok(name.clone())
+        }
         _ => Err(Failure::usage("say under which name the session is kept: --context NAME")),
     }
 }
@@ -150,7 +152,10 @@ mod tests {
         let unclear = ["login", "ann", "--password-stdin", "--server", &elsewhere];
         let unclear = cli_around_with_stdin(&unclear, &around, "right password").await;
         assert_eq!(unclear.exit, Exit::Usage, "{}", unclear.stderr);
-        assert_eq!(cli_around(&["context", "set", "default", "--server", &elsewhere], &around).await.exit, Exit::Ok);
+        assert_eq!(
+            cli_around(&["context", "set", "default", "--server", &elsewhere], &around).await.exit,
+            Exit::Ok
+        );
         cli_around(&["whoami"], &around).await;
         assert_eq!(other.state().shown, None, "another server, another session");
         assert_eq!(cli_around(&["logout"], &around).await.exit, Exit::Refused, "it is forgotten");

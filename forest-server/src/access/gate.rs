@@ -204,7 +204,12 @@ impl Gate {
     }
 
     /// Lets somebody in for whom the login provider vouches.
-    pub(crate) async fn enter(&self, person: &Person, from: &str, face: Face) -> Result<LoggedIn, LoginError> {
+    pub(crate) async fn enter(
+        &self,
+        person: &Person,
+        from: &str,
+        face: Face,
+    ) -> Result<LoggedIn, LoginError> {
         let refused = |why: &str| LoginError::Refused(format!("{}: {why}", person.name));
         let name = person.name.clone();
         let user = self.read(move |access| active(access, &name)).await?;

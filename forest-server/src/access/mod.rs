@@ -17,6 +17,6 @@ mod secret;
 pub(crate) use caller::{Caller, Denied, Scope, Who};
 pub use gate::Login;
 pub(crate) use gate::{Credentials, Gate, LoggedIn, LoginError, SESSION};
-pub use oidc::{OidcSettings, RoleMap};
 pub(crate) use oidc::{Attempt, Oidc, OidcError, is_safe as is_safe_for_logins};
+pub use oidc::{OidcSettings, RoleMap};
 pub(crate) use secret::{Secret, hash_password, hash_text};

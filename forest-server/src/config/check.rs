@@ -121,7 +121,11 @@ impl Checker<'_> {
     }
 
     /// The value that `parse` makes of the text, if there is one.
-    pub(super) fn parsed<T, E: Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(super) fn parsed<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
         match parse(self.text(key)?) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -125,7 +125,13 @@ pub(super) const FIELDS: &[Field] = &[
         None,
         "Provider of OpenID Connect at which people may log in as well, as it calls itself; turns that on",
     ),
-    field("oidc_client_id", "oidc-client-id", "FOREST_OIDC_CLIENT_ID", None, "How the provider knows this cluster"),
+    field(
+        "oidc_client_id",
+        "oidc-client-id",
+        "FOREST_OIDC_CLIENT_ID",
+        None,
+        "How the provider knows this cluster",
+    ),
     field(
         "oidc_client_secret_file",
         "oidc-client-secret-file",

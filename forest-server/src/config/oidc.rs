@@ -40,7 +40,10 @@ impl Checker<'_> {
         let issuer = self.safe_url("oidc_issuer");
         let redirect_url = self.safe_url("oidc_redirect_url");
         if redirect_url.as_ref().is_some_and(|url| !url.path().ends_with(CALLBACK)) {
-            self.problem("oidc_redirect_url", format!("must end with {CALLBACK}, where browsers come back to"));
+            self.problem(
+                "oidc_redirect_url",
+                format!("must end with {CALLBACK}, where browsers come back to"),
+            );
         }
         let secret = self.secret("oidc_client_secret_file");
         let roles = self.parsed("oidc_roles", str::parse::<RoleMap>);
@@ -69,7 +72,8 @@ impl Checker<'_> {
             let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
             match is_safe_for_logins(&url) && url.query().is_none() && url.fragment().is_none() {
                 true => Ok(url),
-                false => Err("must be https:// (http:// on loopback alone) without anything behind the path".to_owned()),
+                false => Err("must be https:// (http:// on loopback alone) without anything behind the path"
+                    .to_owned()),
             }
         })
     }

@@ -35,7 +35,11 @@ enum Refusal {
     Http(Reply),
 }
 
-async fn grpc<T>(portal: &Portal, token: &str, message: T) -> (AdminClient<tonic::transport::Channel>, Request<T>) {
+async fn grpc<T>(
+    portal: &Portal,
+    token: &str,
+    message: T,
+) -> (AdminClient<tonic::transport::Channel>, Request<T>) {
     let client = AdminClient::connect(portal.url("")).await.expect("it is reached");
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
@@ -108,7 +112,10 @@ async fn a_caller_makes_so_many_changes_a_minute_on_all_faces_together() {
     assert_eq!(status.get_details_error_info().expect("a reason").reason, "TOO_MANY_REQUESTS");
     let Refusal::Http(reply) = refusal(&portal, &busy, Way::Rest).await else { panic!("another face") };
     assert_eq!((reply.status, reply.code()), (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS"));
-    assert!(reply.header("retry-after").parse::<u64>().is_ok_and(|wait| (1..=60).contains(&wait)), "{reply:?}");
+    assert!(
+        reply.header("retry-after").parse::<u64>().is_ok_and(|wait| (1..=60).contains(&wait)),
+        "{reply:?}"
+    );
     let Refusal::Http(reply) = refusal(&portal, &busy, Way::Original).await else { panic!("another face") };
     assert_eq!((reply.status, &reply.body["code"]), (StatusCode::OK, &json!(-1)));
     assert!(reply.body["message"].as_str().is_some_and(|text| text.contains("请求过于频繁")), "{reply:?}");
@@ -137,7 +144,8 @@ async fn what_is_too_large_is_refused_and_named() {
     assert_eq!(send(header).await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
     let deep = format!("{{\"name\":\"n\",\"group\":\"trade\",\"target\":\"t\",\"labels\":{deep}}}");
-    let deep = portal.request(Method::POST, "/api/v1/jobs").header("content-type", "application/json").body(deep);
+    let deep =
+        portal.request(Method::POST, "/api/v1/jobs").header("content-type", "application/json").body(deep);
     let deep = send(deep).await;
     assert_eq!(deep.status, StatusCode::BAD_REQUEST, "{deep:?}");
     assert!(deep.body["detail"].as_str().is_some_and(|detail| detail.len() < 400), "{deep:?}");
@@ -151,12 +159,21 @@ async fn what_is_too_large_is_refused_and_named() {
         }
         lists += 1;
         let reply = portal.get(&format!("/api/v1{path}?page_size=201")).await;
-        assert_eq!((reply.status, &reply.body["field"]), (StatusCode::BAD_REQUEST, &json!("page_size")), "{path}");
+        assert_eq!(
+            (reply.status, &reply.body["field"]),
+            (StatusCode::BAD_REQUEST, &json!("page_size")),
+            "{path}"
+        );
         let reply = portal.get(&format!("/api/v1{path}?page_size=-1")).await;
-        assert_eq!((reply.status, &reply.body["field"]), (StatusCode::BAD_REQUEST, &json!("page_size")), "{path}");
+        assert_eq!(
+            (reply.status, &reply.body["field"]),
+            (StatusCode::BAD_REQUEST, &json!("page_size")),
+            "{path}"
+        );
     }
     assert!(lists >= 8, "only {lists} lists");
-    let (mut client, request) = grpc(&portal, "none", ListJobsRequest { page_size: 201, ..Default::default() }).await;
+    let (mut client, request) =
+        grpc(&portal, "none", ListJobsRequest { page_size: 201, ..Default::default() }).await;
     let status = client.list_jobs(request).await.expect_err("too many");
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     assert_eq!(portal.get("/api/v1/jobs").await.body["items"], json!([]), "nothing was stored");

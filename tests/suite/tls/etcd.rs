@@ -62,18 +62,14 @@ async fn node_and_worker_reach_an_etcd_that_wants_a_certificate_and_a_user() {
     let Some(mariadb) = available(shared_mariadb().await) else { return };
     let database = mariadb.database("forest").await;
     let shown = clients.sign(&["forest-node"]);
-    let good = Way {
-        etcd: &etcd,
-        trusted: &own,
-        shown: &shown,
-        password: USER.1,
-        key_root: key_root("forest"),
-    };
+    let good =
+        Way { etcd: &etcd, trusted: &own, shown: &shown, password: USER.1, key_root: key_root("forest") };
     let node = good.node(&database.url);
     node.wait_ready().await;
     node.admin().add_group("trade").await.expect("a group");
     let _worker = good.worker();
-    let job = json!({"name": "j", "group": "trade", "target": "echo", "cron": "@every 1s", "params": "hello"});
+    let job =
+        json!({"name": "j", "group": "trade", "target": "echo", "cron": "@every 1s", "params": "hello"});
     let job = node.admin().add_job(&job).await.expect("a job");
     eventually("a run succeeds", SOON, async || {
         let runs = node.admin().runs_of(&job).await.unwrap_or_default();
@@ -127,7 +123,11 @@ async fn a_member_that_is_not_what_it_should_be_is_refused_by_its_name() {
         .iter()
         .map(|argument| (*argument).to_owned())
         .collect();
-        (ServerProcess::start(&ServerOptions { log_level: "info".into(), ..options }).expect("the node starts"), folder)
+        (
+            ServerProcess::start(&ServerOptions { log_level: "info".into(), ..options })
+                .expect("the node starts"),
+            folder,
+        )
     };
     // Reached by its address, and known by another name that its certificate has.
     let (known, _folder) = start("localhost");

@@ -46,8 +46,9 @@ async fn cli(portal: &Portal, trusted: &Authority, shown: Option<&Signed>, line:
     let url = portal.url("");
     let mut variables = vec![("FOREST_SERVER", url.as_str()), ("FOREST_CA_FILE", text(trusted.file()))];
     match shown {
-        Some(shown) => variables
-            .extend([("FOREST_CERT_FILE", text(&shown.cert)), ("FOREST_KEY_FILE", text(&shown.key))]),
+        Some(shown) => {
+            variables.extend([("FOREST_CERT_FILE", text(&shown.cert)), ("FOREST_KEY_FILE", text(&shown.key))])
+        }
         None => variables.push(("FOREST_TOKEN", &portal.token)),
     }
     call_in(&variables, line, "").await
@@ -127,9 +128,8 @@ async fn a_certificate_is_a_login_as_the_user_of_its_first_name() {
 async fn new_certificates_are_served_without_a_restart_and_broken_ones_are_not() {
     let papers = Papers::new();
     let Some(portal) = papers.portal().await else { return };
-    let served_by = async |authority: &Authority| {
-        client(authority, None).get(portal.url("/livez")).send().await.is_ok()
-    };
+    let served_by =
+        async |authority: &Authority| client(authority, None).get(portal.url("/livez")).send().await.is_ok();
     let next = Authority::new();
     assert!(served_by(&papers.servers).await && !served_by(&next).await);
     next.sign(&["127.0.0.1"]).replace(&papers.own);
@@ -163,17 +163,17 @@ async fn an_address_that_others_reach_needs_login_and_tls() {
         options.arguments = ["--listen", "0.0.0.0:0"].iter().chain(arguments).map(|a| (*a).into()).collect();
         ServerProcess::start(&ServerOptions { log_level: "info".into(), ..options }).expect("it starts")
     };
-    for (arguments, why) in [
-        (&[][..], "login is off"),
-        (&["--login", "on"], "there is no TLS"),
-        (&tls, "login is off"),
-    ] {
+    for (arguments, why) in
+        [(&[][..], "login is off"), (&["--login", "on"], "there is no TLS"), (&tls, "login is off")]
+    {
         let server = start(arguments).await;
         let ended = server.wait_exit(Duration::from_secs(30)).await;
         assert_eq!(ended.code(), Some(2), "{}", server.output());
         assert!(server.output().contains(why), "{why}: {}", server.output());
     }
-    for arguments in [&["--login", "on"].iter().chain(&tls).copied().collect::<Vec<_>>()[..], &["--insecure-listen"]] {
+    for arguments in
+        [&["--login", "on"].iter().chain(&tls).copied().collect::<Vec<_>>()[..], &["--insecure-listen"]]
+    {
         let server = start(arguments).await;
         server.wait_for_line("waiting", Duration::from_secs(30)).await;
         assert!(server.is_running(), "{}", server.output());

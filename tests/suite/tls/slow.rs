@@ -72,5 +72,7 @@ async fn slow_callers_are_hung_up_on_and_others_are_answered_meanwhile() {
     for took in [silent, half, unsaid, unsaid_in_tls, endless, dripping, in_tls] {
         assert!(took > Duration::from_secs(5), "a slow line is not hung up on: {took:?}");
     }
-    assert!(plain.http.get(plain.url("/livez")).send().await.is_ok_and(|answer| answer.status().is_success()));
+    assert!(
+        plain.http.get(plain.url("/livez")).send().await.is_ok_and(|answer| answer.status().is_success())
+    );
 }

@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use discovery::Discovery;
-use fetch::Http;
 pub(crate) use discovery::is_safe;
+use fetch::Http;
 pub use person::RoleMap;
 
 /// How the provider is reached, and whom of those it knows Forest lets in.

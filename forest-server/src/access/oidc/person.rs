@@ -23,7 +23,8 @@ impl FromStr for RoleMap {
             let (value, role) = entry
                 .rsplit_once('=')
                 .ok_or_else(|| format!("{entry:?} must look like VALUE=ROLE or VALUE=ROLE:GROUP"))?;
-            let (role, group) = role.split_once(':').map_or((role, None), |(role, group)| (role, Some(group)));
+            let (role, group) =
+                role.split_once(':').map_or((role, None), |(role, group)| (role, Some(group)));
             let role: Role = role.trim().parse().map_err(|error| format!("{entry:?}: {error}"))?;
             let group = group.map(|group| GroupName::new(group.trim())).transpose();
             let group = group.map_err(|error| format!("{entry:?}: {error}"))?;

@@ -37,7 +37,8 @@ impl FromRequestParts<Web> for Asked {
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let missing = "no login provider is configured here: see oidc_issuer";
-        let oidc = web.oidc.clone().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", missing))?;
+        let oidc =
+            web.oidc.clone().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", missing))?;
         let from = parts.extensions.get::<Peer>().map(Peer::address).unwrap_or_default();
         web.gate.may_try_from(&from).map_err(AdminError::from)?;
         Ok(Self { oidc, from })
@@ -120,7 +121,8 @@ async fn come_in(web: &Web, asked: &Asked, headers: &HeaderMap, back: Back) -> R
         web.admin.of_provider(&asked.from).provide_user(&person.name, &person.subject, grants).await?;
     }
     let entered = web.gate.enter(&person, &asked.from, Face::Rest).await?;
-    let return_to = BASE64_URL_SAFE_NO_PAD.decode(return_to).ok().and_then(|path| String::from_utf8(path).ok());
+    let return_to =
+        BASE64_URL_SAFE_NO_PAD.decode(return_to).ok().and_then(|path| String::from_utf8(path).ok());
     let session = entered.session.clone();
     let mut response = match return_to.filter(|path| is_local(path)) {
         Some(path) => to(&path),
@@ -147,7 +149,11 @@ fn to(place: &str) -> Response {
 fn kept(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.into_iter().find(|(name, _)| *name == COOKIE_NAME).map(|(_, value)| value).filter(|kept| !kept.is_empty())
+    pairs
+        .into_iter()
+        .find(|(name, _)| *name == COOKIE_NAME)
+        .map(|(_, value)| value)
+        .filter(|kept| !kept.is_empty())
 }
 
 fn keep(response: &mut Response, value: &str, seconds: u64, secure: bool) {
@@ -165,7 +171,9 @@ mod tests {
     #[test]
     fn nobody_is_sent_to_another_site() {
         assert!(is_local("/") && is_local("/duck/?a=b#c"));
-        for elsewhere in ["", "duck", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb", "/ä"] {
+        for elsewhere in
+            ["", "duck", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb", "/ä"]
+        {
             assert!(!is_local(elsewhere), "{elsewhere:?}");
         }
     }

@@ -93,7 +93,11 @@ fn session(reply: &Reply) -> Option<String> {
 }
 
 fn assert_refused(reply: &Reply, why: &str) {
-    assert_eq!((reply.status, reply.code()), (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"), "{why}: {reply:?}");
+    assert_eq!(
+        (reply.status, reply.code()),
+        (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
+        "{why}: {reply:?}"
+    );
     assert_eq!(session(reply), None, "{why}");
 }
 
@@ -120,7 +124,11 @@ async fn a_user_of_the_providers_name_comes_in_and_only_once_with_a_code() {
     world.provider.state().elliptic = true;
     let back = world.to_the_provider_and_back("?return_to=/duck/").await;
     let entered = world.knock(&back.cookie, &back.place).await;
-    assert_eq!((entered.status, entered.header("location")), (StatusCode::SEE_OTHER, "/duck/"), "{entered:?}");
+    assert_eq!(
+        (entered.status, entered.header("location")),
+        (StatusCode::SEE_OTHER, "/duck/"),
+        "{entered:?}"
+    );
     assert!(session(&entered).is_some());
     let elsewhere = world.begin("?return_to=//evil.example/").await;
     assert_eq!((elsewhere.status, &elsewhere.body["field"]), (StatusCode::BAD_REQUEST, &json!("return_to")));
@@ -136,7 +144,8 @@ async fn a_user_of_the_providers_name_comes_in_and_only_once_with_a_code() {
     assert_eq!(send(change).await.status, StatusCode::OK);
     assert_refused(&world.log_in().await, "a disabled user");
     let denied = world.to_the_provider_and_back("").await;
-    let reply = world.knock(&denied.cookie, "/api/v1/session/oidc/callback?error=access_denied&state=x").await;
+    let reply =
+        world.knock(&denied.cookie, "/api/v1/session/oidc/callback?error=access_denied&state=x").await;
     assert_refused(&reply, "the provider did not let them in");
 
     eventually("the logins are written down", Duration::from_secs(20), async || {
@@ -216,7 +225,8 @@ async fn the_provider_may_say_who_may_do_what() {
     assert_eq!(root.status, StatusCode::OK, "{root:?}");
     eventually("it is written down", Duration::from_secs(20), async || {
         let audit = world.portal.get("/api/v1/audit?target=eve&who=server").await.body;
-        let actions = audit["items"].as_array()?.iter().map(|item| item["action"].as_str().unwrap_or_default());
+        let actions =
+            audit["items"].as_array()?.iter().map(|item| item["action"].as_str().unwrap_or_default());
         (actions.collect::<Vec<_>>() == ["user.edit", "user.add"]).then_some(())
     })
     .await;

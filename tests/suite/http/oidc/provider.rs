@@ -9,7 +9,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use reqwest::Url;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    RsaPublicKeyComponents,
 };
 use ring::{digest, hmac};
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -159,7 +160,10 @@ async fn serve(stream: TcpStream, state: &Mutex<State>, issuer: &str, keys: &Key
     let (status, answer, location) = answered(state, target, &body, &authorization, issuer, keys);
     let location = location.map(|place| format!("Location: {place}\r\n")).unwrap_or_default();
     let answer = answer.to_string();
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", answer.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        answer.len()
+    );
     stream.write_all(format!("{head}{location}Connection: close\r\n\r\n{answer}").as_bytes()).await?;
     stream.shutdown().await
 }
@@ -232,7 +236,10 @@ impl State {
         issuer: &str,
         keys: &Keys,
     ) -> Result<String, &'static str> {
-        let encoded = |text: &str| Url::parse_with_params("http://x", [("", text)]).expect("a URL").query().unwrap_or_default()[1..].to_owned();
+        let encoded = |text: &str| {
+            Url::parse_with_params("http://x", [("", text)]).expect("a URL").query().unwrap_or_default()[1..]
+                .to_owned()
+        };
         let expected = format!("{}:{}", encoded(CLIENT), encoded(SECRET));
         if authorization != format!("Basic {}", BASE64_STANDARD.encode(expected)) {
             return Err("invalid_client");
@@ -275,13 +282,16 @@ impl State {
             _ => ("RS256", format!("r{}", self.generation)),
         };
         let header = json!({"alg": algorithm, "kid": kid, "typ": "JWT"});
-        let message = format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
+        let message =
+            format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
         let signature = self.sign(algorithm, message.as_bytes(), keys);
         let mut token = format!("{message}.{}", text(&signature));
         if self.lie == Lie::ChangedAfterwards {
             claims["sub"] = "s-2".into();
             let (header, signature) = (token.split('.').next(), token.split('.').next_back());
-            token = [header, Some(&text(claims.to_string().as_bytes())), signature].map(Option::unwrap_or_default).join(".");
+            token = [header, Some(&text(claims.to_string().as_bytes())), signature]
+                .map(Option::unwrap_or_default)
+                .join(".");
         }
         token
     }
