@@ -8,9 +8,11 @@ mod backfill;
 mod backoff;
 mod calendar;
 mod context;
+mod etcd;
 mod events;
 mod files;
 mod job;
+mod login;
 
 use std::time::Duration;
 
@@ -23,11 +25,14 @@ pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCo
 pub(crate) use backfill::{BackfillCommand, StartBackfill};
 pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
 pub(crate) use context::ContextCommand;
+pub(crate) use etcd::{EtcdCommand, RoleCommand};
 pub(crate) use events::{Events, Top};
 pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };
+
+pub(crate) use login::LoginCommand;
 
 use crate::error::Exit;
 use crate::paging::Paging;
@@ -138,6 +143,10 @@ pub(crate) enum Command {
     Pending(PendingCommand),
     /// Who you are for the server, and what you may do.
     Whoami,
+    /// Logs in with a password, for twelve hours. The session is kept with the context.
+    Login(LoginCommand),
+    /// Ends the session of the context, everywhere.
+    Logout,
     /// Users: those who log in with a password.
     #[command(subcommand)]
     User(UserCommand),
@@ -153,6 +162,9 @@ pub(crate) enum Command {
     Top(Top),
     /// Looks for what is wrong with the cluster, and says what to do.
     Doctor,
+    /// What etcd, below the cluster, has to be told. No server is asked.
+    #[command(subcommand)]
+    Etcd(EtcdCommand),
     /// Servers by name.
     #[command(subcommand)]
     Context(ContextCommand),

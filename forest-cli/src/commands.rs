@@ -10,9 +10,11 @@ mod client;
 mod context;
 mod cron;
 mod doctor;
+mod etcd;
 mod events;
 mod group;
 mod job;
+mod login;
 mod node;
 mod pending;
 mod plan;
@@ -78,6 +80,9 @@ async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Resu
     let view = View { format: global.output, zone: global.time.clone() };
     match command {
         Command::Context(command) => return context::run(command, &global, around, &view, console),
+        Command::Etcd(command) => return etcd::run(command, &view, console),
+        Command::Login(command) => return login::login(command, &global, around, view, console).await,
+        Command::Logout => return login::logout(&global, around, view, console).await,
         Command::Completion { shell } => return shell::completion(shell, console),
         Command::Man { words } => return shell::man(&words, console),
         _ => {}
@@ -119,8 +124,13 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Events(args) => events::run(context, &args).await,
         Command::Top(args) => top::run(context, &args).await,
         Command::Doctor => doctor::run(context).await,
-        // These ask no server, and have been done.
-        Command::Context(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        // These ask no server, or as somebody else, and have been done.
+        Command::Context(_)
+        | Command::Etcd(_)
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Completion { .. }
+        | Command::Man { .. } => Ok(()),
     }
 }
 

@@ -114,15 +114,24 @@ impl Console {
         if !self.interactive {
             return Err(Failure::usage("give the password with --password-stdin where nobody can be asked"));
         }
-        let ask = |console: &mut Self, question| {
-            let answer = (console.ask_hidden)(&mut *console.stdin, question);
-            answer.map_err(|error| Failure::refused(format!("cannot ask for the password: {error}")))
-        };
-        let first = ask(self, "New password (12 characters or more): ")?;
-        match ask(self, "The same again: ")? == first {
+        let first = self.hidden("New password (12 characters or more): ")?;
+        match self.hidden("The same again: ")? == first {
             true => Ok(first),
             false => Err(Failure::refused("the two passwords differ; nothing was done")),
         }
+    }
+
+    /// A password that somebody has: from the person at the terminal, or the whole of stdin.
+    pub(crate) fn password(&mut self, from_stdin: bool) -> Result<String, Failure> {
+        if from_stdin || !self.interactive {
+            return self.new_password(from_stdin);
+        }
+        self.hidden("Password: ")
+    }
+
+    fn hidden(&mut self, question: &str) -> Result<String, Failure> {
+        let answer = (self.ask_hidden)(&mut *self.stdin, question);
+        answer.map_err(|error| Failure::refused(format!("cannot ask for the password: {error}")))
     }
 
     /// Reads a text of at most `max` bytes from a file, or from stdin if `path` is `-`.

@@ -1,9 +1,11 @@
-//! Contexts: servers by name, with the files of what is shown to them, in a file of the person's own.
+//! Contexts: servers by name, with what is shown to them, in a file that only its owner can read.
 //!
-//! No secret is in it, only where each one is.
+//! Of tokens and keys it says where they are. The session of who has logged in is in it.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,20 @@ pub(crate) struct Known {
     pub(crate) cert_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_file: Option<String>,
+    /// Goes before the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<Hidden>,
+}
+
+/// A secret that no message shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(pub(crate) String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// The whole file.
@@ -63,7 +79,13 @@ impl Contexts {
             let folder = path.parent().unwrap_or(Path::new("."));
             std::fs::create_dir_all(folder)?;
             let beside = path.with_extension(format!("toml.{}", std::process::id()));
-            std::fs::File::create(&beside).and_then(|mut file| file.write_all(text.as_bytes()))?;
+            // What a run that was ended left behind may be open to others.
+            match std::fs::remove_file(&beside) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+            file.write_all(text.as_bytes())?;
             std::fs::rename(&beside, path)
         };
         write().map_err(|error: std::io::Error| wrong(&error))

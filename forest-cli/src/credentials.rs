@@ -19,7 +19,9 @@ const MAX_PEM: usize = 1 << 20;
 pub(crate) struct Sources {
     /// The token itself.
     pub(crate) token: Option<String>,
-    /// A file with the token, if it is not there itself.
+    /// A session, if there is no token.
+    pub(crate) session: Option<String>,
+    /// A file with the token, if there is neither.
     pub(crate) token_file: Option<String>,
     /// Certificates in PEM of the authorities that servers are trusted by, in place of the machine's.
     pub(crate) ca_file: Option<String>,
@@ -40,12 +42,13 @@ pub(crate) struct Credentials {
 impl Sources {
     /// Reads the files.
     pub(crate) fn read(self, console: &mut Console) -> Result<Credentials, Failure> {
-        let token = match (self.token, self.token_file) {
-            (Some(token), _) => Some((token, "FOREST_TOKEN".to_owned())),
-            (None, Some(path)) => {
+        let token = match (self.token, self.session, self.token_file) {
+            (Some(token), _, _) => Some((token, "FOREST_TOKEN".to_owned())),
+            (None, Some(session), _) => Some((session, "the session of the context".to_owned())),
+            (None, None, Some(path)) => {
                 Some((console.read_text(&path, MAX_TOKEN)?, format!("the token in {path:?}")))
             }
-            (None, None) => None,
+            (None, None, None) => None,
         };
         let bearer = match token {
             Some((token, origin)) => Bearer::new(token.trim(), &origin)?,

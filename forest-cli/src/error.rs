@@ -172,7 +172,8 @@ fn advice(code: Code) -> Option<&'static str> {
     match code {
         Code::Unavailable | Code::ResourceExhausted => Some("try again in a moment"),
         Code::Unauthenticated => Some(
-            "give a token that counts with --token-file or FOREST_TOKEN; `token add` or an administrator makes one",
+            "`login` does that; or give a token that counts with --token-file or FOREST_TOKEN: `token add` or an \
+             administrator makes one",
         ),
         Code::PermissionDenied => Some(
             "`whoami` shows what you may do; an administrator may allow more with `user edit --role` or `--grant`",
@@ -263,8 +264,8 @@ mod tests {
         let line = "cannot edit the job: etcd is away - try again in a moment";
         check(Code::Unavailable, "etcd is away", none(), Exit::Refused, line);
         check(Code::Internal, "", none(), Exit::Refused, "cannot edit the job: the server answered Internal");
-        let line = "cannot edit the job: a login is required [UNAUTHENTICATED] - give a token that counts with \
-                    --token-file or FOREST_TOKEN; `token add` or an administrator makes one";
+        let line = "cannot edit the job: a login is required [UNAUTHENTICATED] - `login` does that; or give \
+                    a token that counts with --token-file or FOREST_TOKEN: `token add` or an administrator makes one";
         check(Code::Unauthenticated, "a login is required", reason("UNAUTHENTICATED"), Exit::Denied, line);
         let line = "cannot edit the job: needs editor in trade - `whoami` shows what you may do; an administrator \
                     may allow more with `user edit --role` or `--grant`";

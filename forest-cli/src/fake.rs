@@ -195,6 +195,11 @@ pub(crate) async fn cli_around(args: &[&str], around: &Surroundings) -> Ran {
     run_cli("", args, "", false, around).await
 }
 
+/// The same with this on stdin.
+pub(crate) async fn cli_around_with_stdin(args: &[&str], around: &Surroundings, stdin: &str) -> Ran {
+    run_cli("", args, stdin, false, around).await
+}
+
 async fn run_cli(url: &str, args: &[&str], stdin: &str, interactive: bool, around: &Surroundings) -> Ran {
     let mut line = vec!["forest-cli"];
     if !url.is_empty() {

@@ -43,9 +43,27 @@ impl Surroundings {
 
 /// How the cluster is reached.
 pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console) -> Result<Api, Failure> {
-    let known = known(global, around)?;
-    let servers = [global.server.clone(), known.server].into_iter().find(|servers| !servers.is_empty());
-    let servers = servers.unwrap_or_else(|| vec![HERE.to_owned()]);
+    let mut known = known(global, around)?;
+    if global.token_file.is_some() {
+        known.session = None;
+    }
+    api_of(known, around.token.clone(), global, console)
+}
+
+/// The servers that are named, else those of the context.
+pub(crate) fn servers(global: &Global, known: &Known) -> Vec<String> {
+    let named = [&global.server, &known.server].into_iter().find(|servers| !servers.is_empty());
+    named.cloned().unwrap_or_else(|| vec![HERE.to_owned()])
+}
+
+/// How the servers of a context are reached, with this token from the environment.
+pub(crate) fn api_of(
+    known: Known,
+    token: Option<String>,
+    global: &Global,
+    console: &mut Console,
+) -> Result<Api, Failure> {
+    let servers = servers(global, &known);
     let encrypted = servers.iter().any(|server| server.starts_with("https://"));
     if !encrypted && (global.ca_file.is_some() || global.cert_file.is_some()) {
         let line = "--ca-file and --cert-file are for https:// servers, and none of these is one";
@@ -55,7 +73,8 @@ pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console)
     let (cert_file, key_file) = if pair[0] == (&None, &None) { pair[1] } else { pair[0] };
     let sources = Sources {
         // A file that is named goes before what happens to be in the environment.
-        token: around.token.clone().filter(|_| global.token_file.is_none()),
+        token: token.filter(|_| global.token_file.is_none()),
+        session: known.session.map(|session| session.0),
         token_file: global.token_file.clone().or(known.token_file),
         ca_file: global.ca_file.clone().or(known.ca_file),
         cert_file: cert_file.clone(),
@@ -71,7 +90,7 @@ pub(crate) fn api(global: &Global, around: &Surroundings, console: &mut Console)
 }
 
 /// Whether others may read along on the way to this address.
-fn is_open(server: &str) -> bool {
+pub(crate) fn is_open(server: &str) -> bool {
     let Some(authority) = server.strip_prefix("http://") else { return false };
     let host = authority.trim_end_matches('/').rsplit_once(':').map_or(authority, |(host, _)| host);
     let host = host.trim_matches(['[', ']']);

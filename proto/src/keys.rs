@@ -48,8 +48,10 @@
 //! A decision that concerns no client (a skipped fire, say) is an execution with `-` in the client's place,
 //! which no client can be called.
 
+mod roles;
 mod shared;
 
+pub use roles::EtcdRole;
 pub use shared::SharedKey;
 
 use crate::name::{CalendarName, ClientId, GroupName, JobId, NodeId, RequestKey, SecretId, UserName};

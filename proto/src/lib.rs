@@ -17,7 +17,7 @@ pub mod run_id;
 pub mod segment;
 pub mod time;
 
-pub use keys::{Key, Keyspace, SharedKey};
+pub use keys::{EtcdRole, Key, Keyspace, SharedKey};
 pub use name::{
     CalendarName, ClientId, GroupName, JobId, NameError, NodeId, RequestKey, SecretId, SharedName,
     TargetName, UserName,

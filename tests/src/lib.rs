@@ -18,3 +18,10 @@ pub mod process;
 pub mod proxy;
 pub mod services;
 pub mod wait;
+
+/// Makes `ring` the cryptography of all TLS in this process. reqwest, with which tests call servers, wants that to be
+/// said before its first client is made, also of one that speaks no TLS; whoever starts a program of ours has said it.
+pub fn use_ring() {
+    // Another one may have said it before.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+}

@@ -239,6 +239,7 @@ impl Program {
         arguments: Vec<OsString>,
         variables: Vec<(String, String)>,
     ) -> Result<Self, ServiceError> {
+        crate::use_ring();
         let folder = DataDir::new(binary);
         let child = Child::new(&format!("{binary} {name}"), &built(binary), arguments, folder.path());
         let child = child.with_variables(variables);

@@ -7,23 +7,34 @@ use forest_tests::cluster::Cluster;
 use forest_tests::names::unique;
 use forest_tests::services::{build_dir, free_address};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use crate::stage::Stage;
 
 /// What a call of the program came to.
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 async fn call(server: &str, arguments: &[&str]) -> Said {
+    call_in(&[("FOREST_SERVER", server)], arguments, "").await
+}
+
+/// With these variables, and this on stdin.
+pub(crate) async fn call_in(variables: &[(&str, &str)], arguments: &[&str], stdin: &str) -> Said {
     let mut command = tokio::process::Command::new(build_dir().join("forest-cli"));
-    command.args(arguments).env("FOREST_SERVER", server).env("TZ", "UTC");
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(90), command.output());
-    let output = output.await.expect("it ends").expect("forest-cli is built");
+    command.args(arguments).env("TZ", "UTC").envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().expect("forest-cli is built");
+    let mut input = child.stdin.take().expect("piped");
+    // It may have ended without reading.
+    let _ = input.write_all(stdin.as_bytes()).await;
+    drop(input);
+    let output = tokio::time::timeout(Duration::from_secs(90), child.wait_with_output());
+    let output = output.await.expect("it ends").expect("its output is read");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Said {
         code: output.status.code().expect("not killed"),

@@ -46,8 +46,11 @@ pub(super) fn run(
     Ok(())
 }
 
-fn set(known: &mut Known, global: &Global) -> Result<(), Failure> {
-    if !global.server.is_empty() {
+/// Stores the given parts.
+pub(super) fn set(known: &mut Known, global: &Global) -> Result<(), Failure> {
+    if !global.server.is_empty() && known.server != global.server {
+        // A session is shown only to those who gave it.
+        known.session = None;
         known.server.clone_from(&global.server);
     }
     let files = [
@@ -97,6 +100,7 @@ fn list(contexts: Contexts, view: &View, console: &mut Console) -> Result<(), Fa
             "ca_file": known.ca_file,
             "cert_file": known.cert_file,
             "key_file": known.key_file,
+            "logged_in": known.session.is_some(),
         })
     };
     let listed = Listed::whole(contexts.contexts.into_iter().map(entry).collect());

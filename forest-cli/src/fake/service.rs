@@ -498,6 +498,22 @@ impl Admin for Service {
         answer(Identity { who: who.into(), grants, login: shown.is_some() })
     }
 
+    async fn login(&self, request: Request<LoginRequest>) -> Answer<LoginResponse> {
+        let request = request.into_inner();
+        if request.password != "right password" {
+            return Err(Status::unauthenticated("the password is wrong"));
+        }
+        let identity = Identity { who: format!("user:{}", request.user), grants: None, login: true };
+        let (session, expires_at) = ("forest_5e55_session".into(), 1_900_000_000_000);
+        answer(LoginResponse { session, expires_at, identity: Some(identity) })
+    }
+
+    async fn logout(&self, request: Request<LogoutRequest>) -> Answer<LogoutResponse> {
+        let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        self.state()?.shown = shown.map(str::to_owned);
+        answer(LogoutResponse { ended: true })
+    }
+
     async fn list_users(&self, request: Request<ListUsersRequest>) -> Answer<ListUsersResponse> {
         let (state, request) = (self.state()?, request.into_inner());
         let (users, next_page_token) =

@@ -1,18 +1,20 @@
 //! Finds out who calls, from what they show.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use forest_etcd::{Outcome, SharedClock, Store, Txn};
-use forest_proto::record::{Face, Grants, Role, Session, User, encode};
+use forest_proto::record::{Audit, Face, Grants, Role, Session, User, encode};
 use forest_proto::time::Instant;
-use forest_proto::{Keyspace, SecretId, UserName};
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use forest_proto::{Keyspace, RequestKey, UserName};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 
 use super::caller::{Caller, Who};
+use super::oidc::Person;
 use super::secret::{self, Secret};
 use crate::core::access::Access;
 use crate::scheduler::SchedulerHandle;
@@ -22,6 +24,8 @@ pub(crate) const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// Passwords that may be wrong for one user, and from one address, in a minute.
 const TRIES_OF_USER: NonZeroU32 = NonZeroU32::new(10).expect("is not 0");
 const TRIES_FROM_ADDRESS: NonZeroU32 = NonZeroU32::new(30).expect("is not 0");
+/// Names and addresses that are remembered before those are forgotten that have tried nothing for a while.
+const REMEMBERED: usize = 10_000;
 /// How long a caller waits for this node's view.
 const VIEW_PATIENCE: Duration = Duration::from_secs(5);
 /// Passwords that are compared at once: each takes 19 MiB.
@@ -39,6 +43,7 @@ pub enum Login {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credentials<'a> {
     None,
+    /// A token, or a session that no browser keeps.
     Bearer(&'a str),
     /// What the session's cookie holds.
     Session(&'a str),
@@ -54,6 +59,8 @@ pub(crate) enum LoginError {
     Wrong,
     #[error("too many attempts: wait {0} s")]
     TooMany(u64),
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Unavailable(String),
 }
@@ -80,6 +87,7 @@ pub(crate) struct LoggedIn {
     pub(crate) caller: Caller,
     /// For the cookie.
     pub(crate) session: String,
+    pub(crate) expires_at: Instant,
 }
 
 impl Gate {
@@ -114,7 +122,14 @@ impl Gate {
         }
         let (who, grants) = match shown {
             Credentials::None => return Err(LoginError::Required),
-            Credentials::Bearer(text) => self.by_token(text).await?,
+            Credentials::Bearer(text) => match self.by_token(text).await {
+                // Programs show a session as they show a token.
+                Err(LoginError::Wrong) => {
+                    let user = self.by_session(text).await?;
+                    (Who::User(user.name), user.grants)
+                }
+                token => token?,
+            },
             Credentials::Session(text) => {
                 let user = self.by_session(text).await?;
                 (Who::User(user.name), user.grants)
@@ -180,13 +195,65 @@ impl Gate {
         // Somebody who is not there takes as long as somebody who is.
         let hash = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password.clone());
         let right = self.compare(password.to_owned(), hash).await?;
-        let user = user.filter(|_| right).ok_or(LoginError::Wrong)?;
+        let Some(user) = user.filter(|_| right) else {
+            let user: String = name.chars().take(64).collect();
+            tracing::warn!(?user, from, "a login was refused");
+            return Err(LoginError::Wrong);
+        };
+        self.open_session(user, from, face).await
+    }
+
+    /// Lets somebody in for whom the login provider vouches.
+    pub(crate) async fn enter(
+        &self,
+        person: &Person,
+        from: &str,
+        face: Face,
+    ) -> Result<LoggedIn, LoginError> {
+        let refused = |why: &str| LoginError::Refused(format!("{}: {why}", person.name));
+        let name = person.name.clone();
+        let user = self.read(move |access| active(access, &name)).await?;
+        let user = user.ok_or_else(|| refused("there is no such user here, or it is disabled"))?;
+        // Names may be given to somebody else, subjects are not.
+        if user.subject.as_ref().is_some_and(|subject| *subject != person.subject) {
+            return Err(refused("this user is somebody else's at the provider"));
+        }
+        self.open_session(user, from, face).await
+    }
+
+    /// For somebody who has proved who they are.
+    async fn open_session(&self, user: User, from: &str, face: Face) -> Result<LoggedIn, LoginError> {
         let secret = Secret::random().map_err(|error| LoginError::Unavailable(error.to_string()))?;
         let created_at = Instant::from_ms(self.inner.clock.wall_ms());
         let session = Session { user: user.name.clone(), hash: secret.hash, created_at };
-        self.store_session(&secret.id, &session).await?;
         let caller = Caller { who: Who::User(user.name), grants: user.grants, from: from.to_owned(), face };
-        Ok(LoggedIn { caller, session: secret.text })
+        let lease = self.inner.store.grant(SESSION).await;
+        let lease = lease.map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let key = self.inner.keys.session(&secret.id);
+        // Also against a user who was disabled or deleted a moment ago: whoever uses the session is looked up.
+        let txn = Txn::new().absent(key.clone()).put_leased(key, encode(&session), lease);
+        self.commit(self.noted(txn, &caller, "session.open", &session.user), "log in").await?;
+        let lives = i64::try_from(SESSION.as_millis()).unwrap_or(i64::MAX);
+        let expires_at = Instant::from_ms(created_at.as_ms().saturating_add(lives));
+        Ok(LoggedIn { caller, session: secret.text, expires_at })
+    }
+
+    /// The transaction with the record of it.
+    fn noted(&self, txn: Txn, caller: &Caller, action: &str, user: &UserName) -> Txn {
+        let at = Instant::from_ms(self.inner.clock.wall_ms());
+        let audit = Audit {
+            at,
+            who: caller.who.to_string(),
+            from: caller.from.clone(),
+            face: caller.face,
+            action: action.into(),
+            target: user.to_string(),
+            group: None,
+            changes: BTreeMap::new(),
+        };
+        let id = RequestKey::new(format!("{:016x}", fastrand::u64(..)))
+            .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"));
+        txn.put(self.inner.keys.audit(at, &id), encode(&audit))
     }
 
     /// Whether this is the password of a caller who has logged in.
@@ -200,10 +267,26 @@ impl Gate {
         }
     }
 
+    /// Whether somebody there may try again without a name.
+    pub(crate) fn may_try_from(&self, from: &str) -> Result<(), LoginError> {
+        self.limit([self.inner.from_address.check_key(&from.to_owned())])
+    }
+
     fn may_try(&self, name: &str, from: &str) -> Result<(), LoginError> {
         let name: String = name.chars().take(64).collect();
-        let checks =
-            [self.inner.of_user.check_key(&name), self.inner.from_address.check_key(&from.to_owned())];
+        self.limit([self.inner.of_user.check_key(&name), self.inner.from_address.check_key(&from.to_owned())])
+    }
+
+    fn limit<const N: usize>(
+        &self,
+        checks: [Result<(), NotUntil<<DefaultClock as Clock>::Instant>>; N],
+    ) -> Result<(), LoginError> {
+        // Names that nobody has may be tried without end.
+        for tries in [&self.inner.of_user, &self.inner.from_address] {
+            if tries.len() > REMEMBERED {
+                tries.retain_recent();
+            }
+        }
         let waits = checks.into_iter().filter_map(Result::err);
         let wait = waits.map(|not_until| not_until.wait_time_from(DefaultClock::default().now())).max();
         wait.map_or(Ok(()), |wait| Err(LoginError::TooMany(wait.as_secs() + 1)))
@@ -214,14 +297,6 @@ impl Gate {
         let _turn = self.inner.comparisons.acquire().await.map_err(|error| unavailable(&error))?;
         let compared = tokio::task::spawn_blocking(move || secret::password_matches(&password, &hash));
         compared.await.map_err(|error| unavailable(&error))
-    }
-
-    async fn store_session(&self, id: &SecretId, session: &Session) -> Result<(), LoginError> {
-        let lease = self.inner.store.grant(SESSION).await;
-        let lease = lease.map_err(|error| LoginError::Unavailable(error.to_string()))?;
-        let key = self.inner.keys.session(id);
-        // Also against a user who was disabled or deleted a moment ago: whoever uses the session is looked up.
-        self.commit(Txn::new().absent(key.clone()).put_leased(key, encode(session), lease), "log in").await
     }
 
     /// Commits, and waits for the view to show it.
@@ -238,15 +313,15 @@ impl Gate {
         }
     }
 
-    /// Ends a session.
-    pub(crate) async fn log_out(&self, text: &str) -> Result<(), LoginError> {
-        let Some((id, shown)) = Secret::split(text) else { return Ok(()) };
+    /// Ends a session. `false`: it is none.
+    pub(crate) async fn log_out(&self, text: &str, caller: &Caller) -> Result<bool, LoginError> {
+        let Some((id, shown)) = Secret::split(text) else { return Ok(false) };
         let (looked, hash) = (id.clone(), secret::hash_text(shown));
         let known = self.read(move |access| access.sessions.get(&looked).cloned()).await?;
-        if known.is_none_or(|session| session.hash != hash) {
-            return Ok(());
-        }
-        self.commit(Txn::new().delete(self.inner.keys.session(&id)), "log out").await
+        let Some(session) = known.filter(|session| session.hash == hash) else { return Ok(false) };
+        let txn = Txn::new().delete(self.inner.keys.session(&id));
+        self.commit(self.noted(txn, caller, "session.close", &session.user), "log out").await?;
+        Ok(true)
     }
 
     async fn read<T: Send + 'static>(

@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 //!
-//! Owns the ways to say who one is (password and session, token, client certificate), the secrets behind them, and
+//! Owns the ways to say who one is (password and session, token, client certificate, login provider), the secrets behind them, and
 //! the comparison of a role with what an operation needs. What an operation needs is said by the operation itself,
 //! in [`crate::admin`], on the group of what is stored: no face decides it.
 //!
@@ -11,11 +11,14 @@
 
 mod caller;
 mod gate;
+mod oidc;
 mod proof;
 mod secret;
 
 pub(crate) use caller::{Caller, Denied, Scope, Who};
 pub use gate::Login;
-pub(crate) use gate::{Credentials, Gate, LoginError, SESSION};
+pub(crate) use gate::{Credentials, Gate, LoggedIn, LoginError, SESSION};
+pub(crate) use oidc::{Attempt, Oidc, OidcError, is_safe as is_safe_for_logins};
+pub use oidc::{OidcSettings, RoleMap};
 pub(crate) use proof::Proof;
 pub(crate) use secret::{Secret, hash_password, hash_text};

@@ -77,17 +77,61 @@ impl Admin {
         }
         let password = hashed(password).await?;
         let now = self.now();
-        let user = User { name, password, grants, disabled: false, created_at: now, password_at: now };
+        let (created_at, password_at) = (now, now);
+        let user = User { name, password, grants, disabled: false, created_at, password_at, subject: None };
+        self.put_new_user(user).await
+    }
+
+    async fn put_new_user(&self, user: User) -> Result<UserSummary, AdminError> {
         let key = self.inner.keys.user(&user.name);
-        let mut txn = Txn::new().absent(key.clone()).put(key.clone(), encode(&user)).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put(key.clone(), encode(&user)).or_get(key);
         // The token of the first start has done its duty.
-        let bootstrap = self.bootstrap_key();
-        txn = txn.delete(bootstrap);
-        let deed = Deed::new("user.add", user.name.as_str(), None).saying("grants", json(&user.grants));
+        let txn = txn.delete(self.bootstrap_key());
+        let mut deed = Deed::new("user.add", user.name.as_str(), None).saying("grants", json(&user.grants));
+        if let Some(subject) = &user.subject {
+            deed = deed.saying("subject", subject.as_str());
+        }
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(UserSummary(user)),
             Written::Refused(_) => Err(AdminError::Exists { kind: "user", name: user.name.to_string() }),
         }
+    }
+
+    /// Makes sure that somebody whom the login provider knows is a user with these grants. It never takes over a user
+    /// that it has not brought.
+    pub(crate) async fn provide_user(
+        &self,
+        name: &UserName,
+        subject: &str,
+        grants: &Grants,
+    ) -> Result<(), AdminError> {
+        let wanted = name.clone();
+        let found = self.read(move |now| {
+            let users = &now.view.access.users;
+            let known = users.entry(&wanted).map(|entry| (entry.value.clone(), entry.revision));
+            (known, users.len())
+        });
+        let (known, users) = found.await?;
+        let Some((mut user, revision)) = known else {
+            if users >= MAX_USERS {
+                return Err(AdminError::invalid("name", format!("there are {MAX_USERS} users already")));
+            }
+            let (now, subject) = (self.now(), Some(subject.to_owned()));
+            let (name, password, grants) = (name.clone(), String::new(), grants.clone());
+            let (created_at, password_at) = (now, now);
+            let user = User { name, password, grants, disabled: false, created_at, password_at, subject };
+            return self.put_new_user(user).await.map(drop);
+        };
+        if user.subject.as_deref() != Some(subject) {
+            let why = format!("{name}: there is a user of this name here who is not the provider's");
+            return Err(AdminError::Unauthenticated(why));
+        }
+        if user.grants == *grants || user.disabled {
+            return Ok(());
+        }
+        user.grants = grants.clone();
+        let deed = Deed::new("user.edit", name.as_str(), None).saying("grants", json(grants));
+        self.put_user(Txn::new(), user, revision, deed).await.map(drop)
     }
 
     /// Changes what is given of somebody who may not do more than the caller. A new password ends their sessions.

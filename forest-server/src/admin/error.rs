@@ -1,6 +1,6 @@
 //! Why an operation was refused: what a caller can do about it decides the variant.
 
-use crate::access::{Denied, LoginError};
+use crate::access::{Denied, LoginError, OidcError};
 use crate::scheduler::Unanswered;
 use crate::store::StoreError;
 
@@ -91,8 +91,18 @@ impl From<LoginError> for AdminError {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::Required | LoginError::Wrong => Self::Unauthenticated(error.to_string()),
+            LoginError::Refused(why) => Self::Unauthenticated(why),
             LoginError::TooMany(seconds) => Self::TooMany { seconds },
             LoginError::Unavailable(cause) => Self::Unavailable(cause),
+        }
+    }
+}
+
+impl From<OidcError> for AdminError {
+    fn from(error: OidcError) -> Self {
+        match error {
+            OidcError::Refused(why) => Self::Unauthenticated(why),
+            OidcError::Provider(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         "on" => Ok(Login::On),
         _ => Err("must be on or off"),
     });
+    let oidc = checker.oidc(login);
     let tls = checker.tls();
     let listen = checker.listen(login, tls.is_some());
     let submissions_per_minute = checker.parsed("submissions_per_minute", |text| {
@@ -80,6 +81,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         db_url,
         listen: listen?,
         login: login?,
+        oidc,
         tls,
         submissions_per_minute: submissions_per_minute?,
         legacy_api: legacy_api?,
@@ -108,13 +110,22 @@ impl Checker<'_> {
         self.values.get(key).is_some()
     }
 
+    /// Whether it is more than a default.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| value.source != Source::Default)
+    }
+
     pub(super) fn problem(&mut self, key: &str, text: impl Display) {
         let source = self.values.get(key).map(|value| value.source.clone());
         self.problems.push(Problem { key: key.into(), source, text: text.to_string() });
     }
 
     /// The value that `parse` makes of the text, if there is one.
-    fn parsed<T, E: Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(super) fn parsed<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
         match parse(self.text(key)?) {
             Ok(value) => Some(value),
             Err(error) => {

@@ -100,7 +100,7 @@ impl Checker<'_> {
         Some(TlsConfig { ca_file: ca_file?, cert_file, key_file, server_name })
     }
 
-    fn pem(&mut self, key: &str) -> Option<PathBuf> {
+    pub(super) fn pem(&mut self, key: &str) -> Option<PathBuf> {
         let file = PathBuf::from(self.text(key)?);
         if let Err(error) = std::fs::read(&file) {
             self.problem(key, format!("cannot read {}: {error}", file.display()));

@@ -14,6 +14,7 @@ mod etcd;
 mod fields;
 mod file;
 mod flags;
+mod oidc;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,7 +27,7 @@ use forest_etcd::EtcdConfig;
 use forest_proto::{Keyspace, SegmentCount};
 use jiff::tz::TimeZone;
 
-pub use crate::access::Login;
+pub use crate::access::{Login, OidcSettings, RoleMap};
 pub use crate::http::LegacyApi;
 pub use crate::port::TlsFiles;
 use crate::store::DbUrl;
@@ -40,6 +41,8 @@ pub struct Config {
     pub db_url: DbUrl,
     pub listen: SocketAddr,
     pub login: Login,
+    /// Where people may log in as well; off unless configured.
+    pub oidc: Option<OidcSettings>,
     pub tls: Option<TlsFiles>,
     /// Changes that one caller may ask for in a minute; 0: any number.
     pub submissions_per_minute: u32,

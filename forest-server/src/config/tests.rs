@@ -276,6 +276,43 @@ fn every_setting_has_a_flag_and_a_variable_of_its_own_name() {
 }
 
 #[test]
+fn a_login_provider_is_checked_before_anybody_is_sent_there() {
+    const BACK: &str = "https://forest.example/api/v1/session/oidc/callback";
+    let given = |issuer: &str, back: &str, further: &str| {
+        let line =
+            format!("--login on --oidc-issuer {issuer} --oidc-client-id forest --oidc-redirect-url {back}");
+        Given::valid().flags(&line).flags(further)
+    };
+    let good = "https://login.example/realm";
+    let config = given(good, BACK, "--oidc-roles ops=admin,dev=editor:billing").config();
+    let oidc = config.oidc.expect("it is on");
+    assert_eq!((oidc.user_claim.as_str(), oidc.roles_claim.as_str()), ("preferred_username", "groups"));
+    assert!(oidc.roles.is_some() && oidc.client_secret.is_none());
+    assert!(Given::valid().config().oidc.is_none(), "off unless configured");
+
+    given("http://login.example", BACK, "").refused("oidc_issuer", "https://");
+    given("login.example", BACK, "").refused("oidc_issuer", "URL");
+    given("http://127.0.0.1:9/realm", BACK, "").config();
+    given(good, "https://forest.example/", "").refused("oidc_redirect_url", "/api/v1/session/oidc/callback");
+    given(good, BACK, "--oidc-roles ops=king").refused("oidc_roles", "king");
+    given(good, BACK, "--oidc-scopes profile").refused("oidc_scopes", "openid");
+    given(good, BACK, "--oidc-client-secret-file /nowhere").refused("oidc_client_secret_file", "/nowhere");
+    given(good, BACK, "--oidc-ca-file /nowhere").refused("oidc_ca_file", "/nowhere");
+    given(good, BACK, "--login off").refused("oidc_issuer", "login");
+    Given::valid().flags("--oidc-client-id forest").refused("oidc_client_id", "oidc_issuer");
+    let line = format!("--login on --oidc-issuer {good} --oidc-redirect-url {BACK}");
+    Given::valid().flags(&line).refused("oidc_client_id", "required");
+
+    let kept = Given::valid();
+    let secret = kept.write("secret", "of the provider\n");
+    let line = format!("--login on --oidc-issuer {good} --oidc-client-id f --oidc-redirect-url {BACK}");
+    let kept = kept.flags(&line).flags(&format!("--oidc-client-secret-file {secret}"));
+    let config = kept.config();
+    assert!(!format!("{config:?}").contains("of the provider"));
+    assert_eq!(config.oidc.and_then(|oidc| oidc.client_secret).as_deref(), Some("of the provider"));
+}
+
+#[test]
 fn the_example_file_has_every_setting_with_its_default() {
     let mut seen = Vec::new();
     for block in EXAMPLE.split("\n\n").skip(1) {

@@ -1,5 +1,7 @@
 //! Refusals as gRPC statuses with details that programs can read.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -24,8 +26,14 @@ pub(super) fn status(error: AdminError) -> Status {
         AdminError::Unavailable(_) => Code::Unavailable,
     };
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, std::collections::HashMap::new());
-    if let AdminError::Invalid { field, reason } = &error {
-        details.add_bad_request_violation(field, reason);
+    match &error {
+        AdminError::Invalid { field, reason } => {
+            details.add_bad_request_violation(field, reason);
+        }
+        AdminError::TooMany { seconds } => {
+            details.set_retry_info(Some(Duration::from_secs(*seconds)));
+        }
+        _ => {}
     }
     Status::with_error_details(code, error.to_string(), details)
 }

@@ -12,7 +12,7 @@ use forest_proto::record::Face;
 use forest_proto::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::access::{Gate, Proof};
+use crate::access::{Credentials, Gate, Proof};
 use crate::admin::{
     Admin, Administration, BackfillQuery, EventQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
 };
@@ -54,6 +54,17 @@ impl AdminApi {
     }
 }
 
+/// How long a request may take to be sent, and until its answer begins.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A caller that is slow to send its request, or an answer that does not begin, is given up.
+async fn patience(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Status::deadline_exceeded("the call was not done within 30 s: try again").into_http(),
+    }
+}
+
 /// The service with health and reflection, as routes.
 pub(crate) fn router(api: AdminServer<AdminApi>) -> axum::Router {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -66,7 +77,7 @@ pub(crate) fn router(api: AdminServer<AdminApi>) -> axum::Router {
         routes = routes.add_service(reflection);
     }
     drop(reporter);
-    routes.prepare().into_axum_router().reset_fallback()
+    routes.prepare().into_axum_router().reset_fallback().layer(axum::middleware::from_fn(patience))
 }
 
 fn page(size: u32, token: String) -> PageRequest {
@@ -371,6 +382,27 @@ impl Service for AdminApi {
     async fn who_am_i(&self, request: Request<api::WhoAmIRequest>) -> Answer<api::Identity> {
         let admin = self.acting(&request).await?;
         Ok(Response::new(admin.identity(self.gate.login_is_on())))
+    }
+
+    async fn login(&self, request: Request<api::LoginRequest>) -> Answer<api::LoginResponse> {
+        let from = request.extensions().get::<Peer>().map(Peer::address).unwrap_or_default();
+        let request = request.into_inner();
+        let logged_in = self.gate.log_in(&request.user, &request.password, &from, Face::Grpc).await;
+        let logged_in = logged_in.map_err(|refused| error::status(refused.into()))?;
+        let identity = self.admin.acting(logged_in.caller).identity(self.gate.login_is_on());
+        let (session, expires_at) = (logged_in.session, logged_in.expires_at.as_ms());
+        Ok(Response::new(api::LoginResponse { session, expires_at, identity: Some(identity) }))
+    }
+
+    async fn logout(&self, request: Request<api::LogoutRequest>) -> Answer<api::LogoutResponse> {
+        let admin = self.acting(&request).await?;
+        let header = request.metadata().get("authorization").map(|value| value.as_bytes());
+        let ended = match Peer::credentials(None, header) {
+            Credentials::Bearer(shown) => self.gate.log_out(shown, admin.caller()).await,
+            _ => Ok(false),
+        };
+        let ended = ended.map_err(|refused| error::status(refused.into()))?;
+        Ok(Response::new(api::LogoutResponse { ended }))
     }
 
     async fn list_users(&self, request: Request<api::ListUsersRequest>) -> Answer<api::ListUsersResponse> {

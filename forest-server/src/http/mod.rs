@@ -17,7 +17,7 @@ use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::compression::CompressionLayer;
 
-use crate::access::Gate;
+use crate::access::{Gate, Oidc};
 use crate::admin::Administration;
 
 /// Larger than any job or calendar in JSON.
@@ -40,6 +40,8 @@ pub enum LegacyApi {
 pub(crate) struct Web {
     pub(crate) admin: Administration,
     pub(crate) gate: Gate,
+    /// `None`: no login provider.
+    pub(crate) oidc: Option<Oidc>,
     /// Whether the port speaks TLS.
     pub(crate) tls: bool,
     pub(crate) legacy: LegacyApi,
@@ -65,5 +67,31 @@ async fn patience(request: axum::extract::Request, next: axum::middleware::Next)
     match tokio::time::timeout(PATIENCE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => problem::Problem::too_slow().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, Bytes};
+    use axum::routing::post;
+    use http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_given_up() {
+        let router: Router = Router::new()
+            .route("/", post(|_: Bytes| async { "taken" }))
+            .layer(axum::middleware::from_fn(patience));
+        let begun = tokio::time::Instant::now();
+        let endless = futures_util::stream::once(async { Ok::<_, std::io::Error>(Bytes::from("{")) });
+        let endless = futures_util::StreamExt::chain(endless, futures_util::stream::pending());
+        let request = Request::post("/").body(Body::from_stream(endless)).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        assert!(begun.elapsed() >= PATIENCE && begun.elapsed() < 2 * PATIENCE, "{:?}", begun.elapsed());
+        let request = Request::post("/").body(Body::from("{}")).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK);
     }
 }

@@ -27,7 +27,8 @@ fn show(secret: &str) {
     let _ = writeln!(
         std::io::stderr(),
         "\nNobody can log in yet. Within one hour, make the first administrator with this token:\n\n    \
-         FOREST_TOKEN={secret} forest-cli user add NAME --role admin\n\nIt ends with that. / 首次启动：请在一小时内用上面的\
+         FOREST_TOKEN={secret} forest-cli user add NAME --role admin\n    \
+         forest-cli login NAME\n\nIt ends with that. / 首次启动：请在一小时内用上面的\
          令牌创建第一个管理员，之后令牌失效。\n"
     );
 }

@@ -20,7 +20,7 @@ use forest_proto::{NodeId, SegmentCount};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Caller, Gate};
+use crate::access::{Caller, Gate, Oidc};
 use crate::admin::Administration;
 use crate::collect::{AuditCollector, Collector};
 use crate::config::Config;
@@ -115,6 +115,7 @@ impl Node {
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
         let collector = Collector::new(store.clone(), handle.clone(), history.clone());
         let audits = AuditCollector::new(store.clone(), handle.clone(), history.clone(), keys.clone());
+        let oidc = config.oidc.clone().map(|settings| Oidc::new(settings, clock.clone())).transpose()?;
         let gate = Gate::new(config.login, store.clone(), handle.clone(), keys.clone(), clock.clone());
         let admin = Administration::new(
             store,
@@ -128,6 +129,7 @@ impl Node {
         let web = Web {
             admin,
             gate,
+            oidc,
             tls: config.tls.is_some(),
             legacy: config.legacy_api,
             legacy_ui: config.legacy_ui_dir.clone(),

@@ -1,9 +1,10 @@
 //! The one port: accepts connections, with or without TLS, and answers gRPC and HTTP on them.
 //!
-//! Owns what an unknown caller can cost: how many connections, how long a handshake or a header may take, how
-//! large a header may be. What is called, and by whom, is not decided here.
+//! Owns what an unknown caller can cost: how many connections, how long a handshake, a beginning or a header may take,
+//! how large a header may be. What is called, and by whom, is not decided here.
 
 mod body;
+mod opening;
 mod peer;
 mod tls;
 
@@ -25,13 +26,14 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use body::{Drained, drain_all};
+use opening::Opening;
 pub(crate) use peer::{CSRF_HEADER, Peer, SESSION_COOKIE, session};
 pub(crate) use tls::Tls;
 pub use tls::TlsFiles;
 
 /// Connections at once; more wait until one ends.
 const CONNECTIONS: usize = 4_096;
-/// Until the TLS handshake is done, and until a request's header is there.
+/// Until the TLS handshake is done, until a connection begins, and until a request's header is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 const HEADER_BYTES: u32 = 32 * 1024;
 /// Calls at once on one HTTP/2 connection.
@@ -135,8 +137,8 @@ where
             |body| if is_http2 { Body::new(body) } else { Body::new(Drained::new(body, leftovers.clone())) },
         )
     });
-    let connection =
-        server.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let stream = TokioIo::new(Opening::new(stream, PATIENCE));
+    let connection = server.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
     tokio::select! {
         ended = watcher.watch(connection.into_owned()) => ended,
         never = drain_all(rest) => match never {},

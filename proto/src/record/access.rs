@@ -132,7 +132,7 @@ impl Grants {
 pub struct User {
     /// How they log in.
     pub name: UserName,
-    /// The PHC string of argon2id.
+    /// The PHC string of argon2id; empty: there is none, and nobody logs in with one.
     pub password: String,
     /// What they may do.
     pub grants: Grants,
@@ -143,6 +143,9 @@ pub struct User {
     pub created_at: Instant,
     /// Sessions from before do not count: a new password ends them.
     pub password_at: Instant,
+    /// Whom the login provider means, for a user that it has brought. Nobody else logs in there as this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// A secret for programs, in place of a password.

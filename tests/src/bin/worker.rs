@@ -12,12 +12,23 @@ use std::time::Duration;
 
 use clap::Parser;
 use forest_client::{JobContext, Worker};
+use forest_etcd::{EtcdConfig, TlsConfig};
 use serde::Deserialize;
 
 #[derive(Parser)]
 struct Options {
     #[arg(long, value_delimiter = ',')]
     etcd: Vec<String>,
+    #[arg(long)]
+    etcd_user: Option<String>,
+    #[arg(long)]
+    etcd_password: Option<String>,
+    #[arg(long)]
+    etcd_ca: Option<PathBuf>,
+    #[arg(long)]
+    etcd_cert: Option<PathBuf>,
+    #[arg(long)]
+    etcd_key: Option<PathBuf>,
     #[arg(long, default_value = "/forest")]
     key_root: String,
     #[arg(long)]
@@ -118,8 +129,11 @@ async fn main() -> anyhow::Result<()> {
     let file =
         options.journal.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
     let journal = Arc::new(Journal(file));
+    let (cert_file, key_file) = (options.etcd_cert, options.etcd_key);
+    let tls = options.etcd_ca.map(|ca_file| TlsConfig { ca_file, cert_file, key_file, server_name: None });
+    let (user, password) = (options.etcd_user, options.etcd_password);
     let mut worker = Worker::builder(options.group)
-        .etcd(options.etcd)
+        .etcd_config(EtcdConfig { user, password, tls, ..EtcdConfig::new(options.etcd) })
         .key_root(options.key_root)
         .name(options.name)
         .capacity(options.capacity)

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::{Child, DataDir, Gateway, ServiceError, free_address, program};
+use super::{Authority, Child, DataDir, Gateway, ServiceError, Signed, free_address, program};
 use crate::wait::within_or_last;
 
 /// How long etcd may take until it answers: under a second on an idle machine.
@@ -35,6 +35,22 @@ pub struct EtcdOptions {
     pub quota_bytes: Option<u64>,
     /// Further arguments, such as `--snapshot-count=100`.
     pub arguments: Vec<String>,
+    /// With a second port that speaks TLS alone, beside the plain one through which tests look inside.
+    pub tls: Option<EtcdTls>,
+}
+
+/// Certificates of an etcd.
+#[derive(Debug, Clone)]
+pub struct EtcdTls {
+    certificate: Signed,
+    client_ca: PathBuf,
+}
+
+impl EtcdTls {
+    /// Signed by `own`. Clients show a certificate that `clients` has signed.
+    pub fn new(own: &Authority, clients: &Authority) -> Self {
+        Self { certificate: own.sign(&["127.0.0.1", "localhost"]), client_ca: clients.file().to_owned() }
+    }
 }
 
 /// One etcd member.
@@ -42,6 +58,7 @@ pub struct EtcdOptions {
 pub struct Etcd {
     child: Child,
     client: SocketAddr,
+    secure: Option<SocketAddr>,
     users: bool,
     _folder: DataDir,
 }
@@ -98,11 +115,12 @@ impl Etcd {
         let mut members = Vec::new();
         for (n, (client, peer)) in addresses.into_iter().enumerate() {
             let folder = DataDir::new("etcd");
-            let mut arguments = arguments(&format!("m{n}"), client, peer, &initial, &folder);
+            let secure = options.tls.as_ref().map(|_| free_address());
+            let mut arguments = arguments(&format!("m{n}"), (client, secure), peer, &initial, &folder);
             arguments.extend(options_as_arguments(options));
             let child = Child::new(&format!("etcd {client}"), &program, arguments, folder.path());
             child.launch()?;
-            members.push(Self { child, client, users: options.users, _folder: folder });
+            members.push(Self { child, client, secure, users: options.users, _folder: folder });
         }
         for member in &members {
             member.ready().await?;
@@ -140,6 +158,14 @@ impl Etcd {
     /// `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.client)
+    }
+
+    /// `https://127.0.0.1:port`.
+    ///
+    /// # Panics
+    /// If it was started without TLS.
+    pub fn secure_endpoint(&self) -> String {
+        format!("https://{}", self.secure.expect("it was started with TLS"))
     }
 
     /// Where clients connect, for a proxy in front of it.
@@ -202,13 +228,14 @@ impl Etcd {
 
 fn arguments(
     name: &str,
-    client: SocketAddr,
+    (client, secure): (SocketAddr, Option<SocketAddr>),
     peer: SocketAddr,
     initial: &str,
     folder: &DataDir,
 ) -> Vec<OsString> {
     let data: PathBuf = folder.path().join("data");
-    let (client, peer) = (format!("http://{client}"), format!("http://{peer}"));
+    let secure = secure.map(|secure| format!(",https://{secure}")).unwrap_or_default();
+    let (client, peer) = (format!("http://{client}{secure}"), format!("http://{peer}"));
     let mut arguments: Vec<OsString> = vec!["--data-dir".into(), data.into()];
     let pairs = [
         ("--name", name),
@@ -231,6 +258,12 @@ fn options_as_arguments(options: &EtcdOptions) -> Vec<OsString> {
     if options.users {
         // The cheapest hash: signing in shall not be what a test waits for.
         arguments.push("--bcrypt-cost=4".into());
+    }
+    if let Some(tls) = &options.tls {
+        let pairs =
+            [("cert", &tls.certificate.cert), ("key", &tls.certificate.key), ("trusted-ca", &tls.client_ca)];
+        arguments.extend(pairs.map(|(name, file)| format!("--{name}-file={}", file.display()).into()));
+        arguments.push("--client-cert-auth".into());
     }
     if let Some(ttl) = options.token_ttl {
         arguments.push(format!("--auth-token-ttl={}", ttl.as_secs().max(1)).into());

@@ -54,13 +54,22 @@ impl MariaDb {
     /// # Errors
     /// If MariaDB is missing or does not start.
     pub async fn start() -> Result<Self, ServiceError> {
+        Self::start_with(&[]).await
+    }
+
+    /// A private server with further arguments.
+    ///
+    /// # Errors
+    /// If MariaDB is missing or does not start.
+    pub async fn start_with(further: &[String]) -> Result<Self, ServiceError> {
         let server = program("mariadbd", "FOREST_TEST_MARIADBD", PACKAGE)?;
         let folder = DataDir::new("mariadb");
         set_up(&folder).await?;
         let mut attempt = 1;
         let (child, address) = loop {
             let address = free_address();
-            let arguments = arguments(address, &folder)?;
+            let mut arguments = arguments(address, &folder)?;
+            arguments.extend(further.iter().map(Into::into));
             let child = Child::new(&format!("mariadbd {address}"), &server, arguments, folder.path());
             child.launch()?;
             match ready(&child, address).await {

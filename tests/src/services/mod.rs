@@ -6,14 +6,16 @@
 //! Shared instances live as long as the test process; each test uses a key root or a database of its own
 //! there. A test that stops, kills or fills a service starts a private one.
 
+pub mod certificates;
 pub mod child;
 pub mod etcd;
 pub mod gateway;
 pub mod mariadb;
 mod place;
 
+pub use certificates::{Authority, Signed};
 pub use child::Child;
-pub use etcd::{Etcd, EtcdOptions, cluster_of, shared_etcd};
+pub use etcd::{Etcd, EtcdOptions, EtcdTls, cluster_of, shared_etcd};
 pub use gateway::Gateway;
 pub use mariadb::{Database, MariaDb, shared_mariadb};
 pub use place::{DataDir, build_dir, free_address};

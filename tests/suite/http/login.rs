@@ -1,5 +1,6 @@
 //! Passwords, sessions, tokens, and what browsers are made to do by other sites.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use forest_tests::wait::eventually;
@@ -7,6 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PASSWORD, Portal, cookie, send, without_token};
+use crate::cli::call_in;
 
 #[tokio::test]
 async fn the_first_token_makes_one_administrator_and_ends() {
@@ -166,4 +168,84 @@ async fn without_a_login_only_this_machine_is_answered() {
         .body("{\"name\":\"g\"}");
     assert_eq!(send(form).await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert_eq!(send(add()).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_logs_in_and_out() {
+    let Some(portal) = Portal::open(&["--login", "on"]).await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().to_str().expect("text").to_owned();
+    let url = portal.url("");
+    let cli = async |arguments: &[&str], stdin: &str| {
+        call_in(&[("XDG_CONFIG_HOME", &home), ("FOREST_TOKEN", "")], arguments, stdin).await
+    };
+    // As the server says on a first start.
+    let first = [("XDG_CONFIG_HOME", home.as_str()), ("FOREST_TOKEN", &portal.token)];
+    let add = ["user", "add", "ann", "--role", "admin", "--password-stdin", "--server", &url];
+    let added = call_in(&first, &add, PASSWORD).await;
+    assert_eq!(added.code, 0, "{added:?}");
+    let said = cli(&["login", "ann", "--password-stdin", "--server", &url], PASSWORD).await;
+    assert!(said.code == 0 && said.err.contains("logged in as user:ann"), "{said:?}");
+    let file = folder.path().join("forest/cli.toml");
+    assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let who = cli(&["whoami", "-o", "json"], "").await;
+    assert!(who.out.contains("\"user:ann\""), "{who:?}");
+    assert_eq!(cli(&["group", "add", "trade"], "").await.code, 0);
+
+    // What programs show is no cookie: REST takes it as well, without a token against other sites' pages.
+    let kept = std::fs::read_to_string(&file).expect("text");
+    let session = kept.lines().find_map(|line| line.strip_prefix("session = ")).expect("a session");
+    let session = session.trim_matches('"').to_owned();
+    let add = without_token(&portal, Method::POST, "/api/v1/groups").bearer_auth(&session);
+    assert_eq!(send(add.json(&json!({"name": "other"}))).await.status, StatusCode::CREATED);
+
+    assert_eq!(cli(&["logout"], "").await.code, 0);
+    assert!(!std::fs::read_to_string(&file).expect("text").contains("session"));
+    let nobody = cli(&["whoami"], "").await;
+    assert!(nobody.code == 6 && nobody.err.contains("`login` does that"), "{nobody:?}");
+    let after = without_token(&portal, Method::GET, "/api/v1/session").bearer_auth(&session);
+    assert_eq!(send(after).await.status, StatusCode::UNAUTHORIZED, "it has ended everywhere");
+
+    let again = cli(&["login", "ann", "--password-stdin"], PASSWORD).await;
+    assert_eq!(again.code, 0, "{again:?}");
+    let audit = async || {
+        let said = cli(&["audit", "list", "--target", "ann", "-o", "json"], "").await;
+        let records: Value = serde_json::from_str(&said.out).unwrap_or_default();
+        let records = records["records"].as_array().cloned().unwrap_or_default();
+        let actions = records.iter().map(|record| record["action"].as_str().unwrap_or_default().to_owned());
+        (actions.collect::<Vec<_>>(), records)
+    };
+    eventually("logins are written down", Duration::from_secs(20), async || {
+        audit().await.0 == ["session.open", "session.close", "session.open", "user.add"]
+    })
+    .await;
+    let (_, records) = audit().await;
+    assert_eq!((&records[0]["who"], &records[0]["face"]), (&json!("user:ann"), &json!("grpc")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_count_together_whichever_way_they_come() {
+    let Some(portal) = Portal::with_login().await else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().to_str().expect("text").to_owned();
+    let url = portal.url("");
+    let guess = async || {
+        let line = ["login", "root", "--password-stdin", "--server", &url];
+        call_in(&[("XDG_CONFIG_HOME", &home)], &line, "a wrong guess").await
+    };
+    for _ in 0..5 {
+        assert_eq!(portal.log_in("root", "a wrong guess").await.status, StatusCode::UNAUTHORIZED);
+    }
+    // One place becomes free every six seconds.
+    let mut wrong = 0;
+    let throttled = loop {
+        let said = guess().await;
+        match said.code {
+            6 if wrong < 20 => wrong += 1,
+            _ => break said,
+        }
+    };
+    assert!(throttled.code == 1 && throttled.err.contains("too many requests"), "{wrong}: {throttled:?}");
+    assert_eq!(portal.log_in("root", PASSWORD).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(!folder.path().join("forest/cli.toml").exists(), "nothing is kept of it");
 }

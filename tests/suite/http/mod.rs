@@ -1,7 +1,9 @@
 //! The HTTP faces of a node that wants a login: who may do what, the REST API, and the original's contract.
 
 mod legacy;
+mod limits;
 mod login;
+mod oidc;
 mod rest;
 mod roles;
 
@@ -15,14 +17,17 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+/// How long one request may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node, and the token that it printed for the first administrator.
 pub(crate) struct Portal {
-    server: ServerProcess,
+    pub(crate) server: ServerProcess,
+    scheme: &'static str,
     _database: Database,
     key_root: String,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// Of an administrator of everything; empty where nobody has to log in.
     pub(crate) token: String,
 }
@@ -36,18 +41,29 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().expect("text")).unwrap_or_default()
     }
 }
 
 impl Portal {
     /// `None`, and a word about it, where a service is not installed.
-    async fn open(arguments: &[&str]) -> Option<Self> {
+    pub(crate) async fn open(arguments: &[&str]) -> Option<Self> {
+        forest_tests::use_ring();
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().expect("a client");
+        Self::open_as("http", http, arguments).await
+    }
+
+    /// The same, reached with this client.
+    pub(crate) async fn open_as(
+        scheme: &'static str,
+        http: reqwest::Client,
+        arguments: &[&str],
+    ) -> Option<Self> {
         let etcd = available(shared_etcd().await)?;
         let database = available(shared_mariadb().await)?.database("forest").await;
         let key_root = key_root("forest");
@@ -56,8 +72,8 @@ impl Portal {
         options.lease_ttl = Some(Duration::from_secs(3));
         options.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let server = ServerProcess::start(&options).expect("the server starts");
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut portal = Self { server, _database: database, key_root, http, token: String::new() };
+        let token = String::new();
+        let mut portal = Self { server, scheme, _database: database, key_root, http, token };
         eventually("the node leads", Duration::from_secs(30), async || {
             let ready = portal.http.get(portal.url("/readyz?verbose")).send().await;
             let Ok(ready) = ready else { return false };
@@ -75,6 +91,13 @@ impl Portal {
     /// With a login, an administrator `root`, and a group.
     pub(crate) async fn with_login() -> Option<Self> {
         let mut portal = Self::open(&["--login", "on"]).await?;
+        portal.enter().await;
+        Some(portal)
+    }
+
+    /// Makes the administrator `root`, a token and a group.
+    pub(crate) async fn enter(&mut self) {
+        let portal = self;
         let root = json!({"name": "root", "password": PASSWORD, "grants": {"everywhere": "admin"}});
         let added = portal.post("/api/v1/users", root).await;
         assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
@@ -86,15 +109,14 @@ impl Portal {
         let made = send(request.header("cookie", cookie).header("x-csrf-token", csrf)).await;
         portal.token = made.body["secret"].as_str().expect("a secret").to_owned();
         portal.post("/api/v1/groups", json!({"name": "trade"})).await;
-        Some(portal)
     }
 
     pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.server.address()
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.server.address())
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.server.address())
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -102,7 +124,7 @@ impl Portal {
         if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         send(self.request(Method::GET, path)).await
     }
 
@@ -110,7 +132,7 @@ impl Portal {
         send(self.request(Method::POST, path).json(&body)).await
     }
 
-    async fn log_in(&self, user: &str, password: &str) -> Reply {
+    pub(crate) async fn log_in(&self, user: &str, password: &str) -> Reply {
         let body = json!({"user": user, "password": password});
         send(self.http.post(self.url("/api/v1/session")).json(&body)).await
     }
@@ -129,7 +151,7 @@ impl Portal {
     }
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Reply {
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.expect("a body");
@@ -138,12 +160,12 @@ async fn send(request: reqwest::RequestBuilder) -> Reply {
 }
 
 /// The session's cookie, as it is sent back.
-fn cookie(reply: &Reply) -> String {
+pub(crate) fn cookie(reply: &Reply) -> String {
     reply.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
 }
 
 /// A request of nobody in particular.
-fn without_token(portal: &Portal, method: Method, path: &str) -> reqwest::RequestBuilder {
+pub(crate) fn without_token(portal: &Portal, method: Method, path: &str) -> reqwest::RequestBuilder {
     let request = portal.request(method, path).build().expect("a request");
     let mut headers = request.headers().clone();
     headers.remove(AUTHORIZATION);

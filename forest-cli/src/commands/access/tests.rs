@@ -136,7 +136,7 @@ async fn who_is_not_let_in_is_told_what_to_do() {
     fake.state().refuse_all = Some(Status::unauthenticated("a login is required"));
     let refused = fake.cli(&["job", "list"]).await;
     assert_eq!((refused.exit.code(), refused.stdout.as_str()), (6, ""));
-    assert!(refused.stderr.contains("a login is required - give a token"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("a login is required - `login` does that"), "{}", refused.stderr);
     assert_eq!(refused.stderr.lines().count(), 1);
     fake.state().refuse_all = Some(Status::permission_denied("needs editor in trade"));
     let denied = fake.cli(&["job", "enable", "7"]).await;

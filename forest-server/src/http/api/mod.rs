@@ -11,6 +11,7 @@ mod events;
 mod executions;
 mod groups;
 mod jobs;
+mod oidc;
 mod paging;
 mod session;
 
@@ -74,6 +75,8 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(events::watch))
         .routes(routes!(session::get, session::log_in, session::log_out))
         .routes(routes!(session::change_password))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
         .routes(routes!(access::list_users, access::add_user))
         .routes(routes!(access::change_user, access::delete_user))
         .routes(routes!(access::list_tokens, access::add_token))

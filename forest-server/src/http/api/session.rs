@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::access::SESSION;
+use crate::access::{self, Credentials, SESSION};
 use crate::admin::AdminError;
 use crate::http::body::Body;
 use crate::http::caller::{Acting, csrf};
@@ -59,11 +59,16 @@ pub(super) async fn log_in(
 ) -> Result<Response, Problem> {
     let logged_in = web.gate.log_in(&given.user, &given.password, &from, Face::Rest).await;
     let logged_in = logged_in.map_err(AdminError::from)?;
-    let identity = web.admin.acting(logged_in.caller).identity(web.gate.login_is_on());
-    let csrf_token = csrf(&logged_in.session);
-    let mut response = Json(LoggedIn { identity, csrf_token }).into_response();
-    set_cookie(&mut response, &logged_in.session, SESSION.as_secs(), web.tls);
+    let session = logged_in.session.clone();
+    let mut response = Json(self::logged_in(&web, logged_in)).into_response();
+    set_cookie(&mut response, &session, SESSION.as_secs(), web.tls);
     Ok(response)
+}
+
+/// What a page learns of a new session.
+pub(super) fn logged_in(web: &Web, entered: access::LoggedIn) -> LoggedIn {
+    let identity = web.admin.acting(entered.caller).identity(web.gate.login_is_on());
+    LoggedIn { identity, csrf_token: csrf(&entered.session) }
 }
 
 /// Who is calling.
@@ -83,11 +88,11 @@ pub(super) async fn get(
     responses((status = 204), (status = "default", body = Problem)))]
 pub(super) async fn log_out(
     State(web): State<Web>,
-    Acting(_): Acting,
+    Acting(admin): Acting,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if let Some(session) = session(&headers) {
-        web.gate.log_out(session).await.map_err(AdminError::from)?;
+    if let Credentials::Session(shown) | Credentials::Bearer(shown) = Peer::credentials_of(None, &headers) {
+        web.gate.log_out(shown, admin.caller()).await.map_err(AdminError::from)?;
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut response, "", 0, web.tls);
@@ -115,11 +120,15 @@ pub(super) async fn change_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn set_cookie(response: &mut Response, value: &str, seconds: u64, secure: bool) {
+pub(super) fn set_cookie(response: &mut Response, value: &str, seconds: u64, secure: bool) {
     let secure = if secure { "; Secure" } else { "" };
     let cookie =
         format!("{SESSION_COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
+    add_cookie(response, &cookie);
+}
+
+pub(super) fn add_cookie(response: &mut Response, cookie: &str) {
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
 }
