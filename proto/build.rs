@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Fields that are instants: in JSON RFC 3339, or null.
-const INSTANTS: [&str; 17] = [
+const INSTANTS: [&str; 19] = [
     "at",
     "ExplainFireResponse.before",
     "ExplainFireResponse.after",
@@ -21,6 +21,8 @@ const INSTANTS: [&str; 17] = [
     "Backfill.from",
     "Backfill.to",
     "Backfill.next",
+    "GetStatisticsResponse.since",
+    "GetStatisticsResponse.until",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,6 +10,7 @@ mod calendar;
 mod context;
 mod files;
 mod job;
+mod stats;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };
+pub(crate) use stats::{By, Stats};
 
 use crate::error::Exit;
 use crate::paging::Paging;
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     /// Runs, live and finished.
     #[command(subcommand)]
     Run(RunCommand),
+    /// What became of runs, in numbers: by hour, day, job or group.
+    Stats(Stats),
     /// The next fires of all enabled jobs, soonest first.
     Plan(Plan),
     /// Clients: the worker processes.
@@ -166,6 +170,7 @@ impl Command {
             self,
             Self::Status
                 | Self::Plan(_)
+                | Self::Stats(_)
                 | Self::Group(GroupCommand::List { .. })
                 | Self::Job(JobCommand::List(_))
                 | Self::Backfill(BackfillCommand::List { .. })

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
+    Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
     RunJobRequest, StartBackfillRequest, Token, User,
 };
 use serde_json::{Map, Value};
@@ -50,6 +50,7 @@ pub(crate) struct State {
     pub(crate) run_asked: Option<RunJobRequest>,
     pub(crate) cancelled: Vec<String>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
+    pub(crate) statistics_asked: Option<GetStatisticsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
     /// The answers to polls for the run `r7`, one by one; the last one stays.
     pub(crate) polls: VecDeque<Result<Run, Status>>,
@@ -94,6 +95,7 @@ impl Fake {
             run_asked: None,
             cancelled: Vec::new(),
             runs_asked: None,
+            statistics_asked: None,
             audit_asked: None,
             polls: VecDeque::new(),
         }));

@@ -434,6 +434,36 @@ impl Admin for Service {
         answer(ListRunsResponse { live: vec![live], runs, next_page_token: String::new() })
     }
 
+    async fn get_statistics(
+        &self,
+        request: Request<GetStatisticsRequest>,
+    ) -> Answer<GetStatisticsResponse> {
+        let request = request.into_inner();
+        self.state()?.statistics_asked = Some(request.clone());
+        let duration = Lengths { sum_ms: 1_000, max_ms: 1_500, parts: vec![8, 1, 1, 0, 0, 0] };
+        let delay = Lengths { sum_ms: 200, max_ms: 90, parts: vec![10, 0, 0, 0, 0, 0] };
+        let first = Statistics {
+            at: T0 / HOUR * HOUR,
+            job_id: "10".into(),
+            job_name: "bill".into(),
+            runs: 12,
+            succeeded: 9,
+            failed: 2,
+            timed_out: 1,
+            started: 10,
+            duration: Some(duration),
+            delay: Some(delay),
+            ..Statistics::default()
+        };
+        let second = Statistics {
+            at: first.at + HOUR,
+            runs: 3,
+            misfire_skipped: 3,
+            ..Statistics::default()
+        };
+        answer(GetStatisticsResponse { items: vec![first, second], ..GetStatisticsResponse::default() })
+    }
+
     async fn list_plan(&self, _: Request<ListPlanRequest>) -> Answer<ListPlanResponse> {
         let fire = |at, id: &str, name: &str, cron: &str| PlannedFire {
             at,

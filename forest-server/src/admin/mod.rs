@@ -22,6 +22,7 @@ mod probes;
 mod requests;
 mod runs;
 mod shards;
+mod statistics;
 mod validate;
 mod write;
 
@@ -50,6 +51,7 @@ pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
+pub(crate) use statistics::{Statistic, StatisticsPage, StatisticsQuery};
 
 use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;

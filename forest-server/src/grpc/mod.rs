@@ -2,6 +2,7 @@
 
 mod convert;
 mod error;
+mod statistics;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::store::AuditFilter;
 use crate::port::Peer;
 
 pub(crate) use convert::planned_fire;
+pub(crate) use statistics::by;
 pub use forest_proto::admin::v1::admin_server::AdminServer;
 
 /// The service to mount.
@@ -316,6 +318,17 @@ impl Service for AdminApi {
             runs: ended.items.into_iter().map(Into::into).collect(),
             next_page_token: ended.next,
         }))
+    }
+
+    async fn get_statistics(
+        &self,
+        request: Request<api::GetStatisticsRequest>,
+    ) -> Answer<api::GetStatisticsResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let query = statistics::query(&request).map_err(error::status)?;
+        let found = admin.statistics(query, page(request.page_size, request.page_token)).await;
+        Ok(Response::new(found.map_err(error::status)?.into()))
     }
 
     async fn list_plan(&self, request: Request<api::ListPlanRequest>) -> Answer<api::ListPlanResponse> {

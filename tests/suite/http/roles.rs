@@ -40,7 +40,7 @@ fn needs(call: &str) -> Option<Needs> {
         "GET /executions" | "GET /executions/{id}" => InGroup(VIEWER),
         "GET /groups" | "GET /groups/{name}" | "GET /calendars" | "GET /calendars/{name}" => InGroup(VIEWER),
         "GET /cluster" | "GET /nodes" | "GET /clients" | "GET /plan" | "GET /pending" => InGroup(VIEWER),
-        "GET /backfills" => InGroup(VIEWER),
+        "GET /backfills" | "GET /statistics" => InGroup(VIEWER),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
         "POST /executions/{id}/cancel" => InGroup(OPERATOR),
         "POST /jobs/{id}/backfill" | "DELETE /jobs/{id}/backfill" => InGroup(OPERATOR),

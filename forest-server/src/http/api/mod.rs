@@ -12,6 +12,7 @@ mod groups;
 mod jobs;
 mod paging;
 mod session;
+mod statistics;
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -60,6 +61,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::cancel))
+        .routes(routes!(statistics::get))
         .routes(routes!(groups::list, groups::add))
         .routes(routes!(groups::get, groups::change, groups::delete))
         .routes(routes!(calendars::list))
