@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Fields that are instants: in JSON RFC 3339, or null.
-const INSTANTS: [&str; 19] = [
+const INSTANTS: [&str; 20] = [
     "at",
     "ExplainFireResponse.before",
     "ExplainFireResponse.after",
@@ -15,6 +15,7 @@ const INSTANTS: [&str; 19] = [
     "expires_at",
     "next_fire_at",
     "oldest_scheduled_at",
+    "drained_at",
     "requested_at",
     "first_at",
     "last_at",

@@ -176,7 +176,7 @@ impl Command {
                 | Self::Backfill(BackfillCommand::List { .. })
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
-                | Self::Client(_)
+                | Self::Client(ClientCommand::List(_))
                 | Self::Node(_)
                 | Self::Pending(_)
                 | Self::User(UserCommand::List { .. })
@@ -285,6 +285,32 @@ pub(crate) struct Plan {
 pub(crate) enum ClientCommand {
     /// Lists the clients.
     List(OfGroup),
+    /// Gives a client no new runs, until it is undrained or its process ends. It finishes what it runs; what it has not
+    /// begun goes to others.
+    Drain {
+        #[command(flatten)]
+        client: OneClient,
+        /// Wait until it runs nothing any more.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "wait")]
+        wait_timeout: Duration,
+    },
+    /// Gives a client runs again.
+    Undrain {
+        #[command(flatten)]
+        client: OneClient,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneClient {
+    /// The id of a client, or its name if no other client has it.
+    pub(crate) client: String,
+    /// Its group. Without it all groups that you see are searched.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) group: String,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest, Run,
-    RunJobRequest, StartBackfillRequest, Token, User,
+    Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAuditRequest, ListRunsRequest,
+    NextFiresRequest, Run, RunJobRequest, StartBackfillRequest, Token, User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) next_asked: Option<NextFiresRequest>,
     pub(crate) run_asked: Option<RunJobRequest>,
     pub(crate) cancelled: Vec<String>,
+    /// What was said about the first client, one after the other.
+    pub(crate) drained: Vec<bool>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
     pub(crate) statistics_asked: Option<GetStatisticsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
@@ -94,6 +96,7 @@ impl Fake {
             next_asked: None,
             run_asked: None,
             cancelled: Vec::new(),
+            drained: Vec::new(),
             runs_asked: None,
             statistics_asked: None,
             audit_asked: None,

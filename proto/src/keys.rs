@@ -22,6 +22,7 @@
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
+//! | `server/drain/{group}/{client}` | this client is to get no new runs; on the lease of its registration |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `server/spread/{group}/{run}` | a broadcast that has become one run for each client, until all of them have ended |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
@@ -101,6 +102,7 @@ pub enum Key {
     Session(SecretId),
     Audit { at: Instant, id: RequestKey },
     Join { segment: Segment, job: JobId },
+    Drain { group: GroupName, client: ClientId },
     Pending { group: GroupName, run: RunId },
     Spread { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
@@ -230,6 +232,11 @@ impl Keyspace {
     }
     #[must_use]
     #[allow(missing_docs)]
+    pub fn drain(&self, group: &GroupName, client: &ClientId) -> String {
+        format!("{}/server/drain/{group}/{client}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
     pub fn pending(&self, group: &GroupName, run: &RunId) -> String {
         format!("{}/server/pending/{group}/{run}", self.root)
     }
@@ -341,6 +348,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
         }
         "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
+        "drain" => Key::Drain { group: first.parse().ok()?, client: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         "spread" => Key::Spread { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
@@ -394,6 +402,7 @@ mod tests {
             (keys.token(&secret), Key::Token(secret.clone())),
             (keys.session(&secret), Key::Session(secret)),
             (keys.audit(due, &id), Key::Audit { at: due, id }),
+            (keys.drain(&group, &client), Key::Drain { group: g(), client: c() }),
             (keys.pending(&group, &run), Key::Pending { group: g(), run: r() }),
             (keys.spread(&group, &run), Key::Spread { group: g(), run: r() }),
             (keys.client(&group, &client), Key::Client { group: g(), client: c() }),

@@ -141,8 +141,19 @@ impl History {
     /// If they cannot be read.
     pub async fn counted(&self) -> anyhow::Result<BTreeMap<(String, String), i64>> {
         let mut counted = BTreeMap::new();
-        for outcome in ["succeeded", "failed", "timed_out", "cancelled", "lost", "no_client", "overlap_skipped", "misfire_skipped"] {
-            let sql = format!("SELECT job_id, CAST(SUM({outcome}) AS SIGNED) AS n FROM forest_job_hour GROUP BY job_id HAVING n > 0");
+        for outcome in [
+            "succeeded",
+            "failed",
+            "timed_out",
+            "cancelled",
+            "lost",
+            "no_client",
+            "overlap_skipped",
+            "misfire_skipped",
+        ] {
+            let sql = format!(
+                "SELECT job_id, CAST(SUM({outcome}) AS SIGNED) AS n FROM forest_job_hour GROUP BY job_id HAVING n > 0"
+            );
             for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.pool).await? {
                 counted.insert((row.try_get(0)?, outcome.to_owned()), row.try_get(1)?);
             }

@@ -38,7 +38,7 @@ pub(super) async fn show(context: &mut Context<'_>, args: Stats) -> Result<(), F
         By::Job => "JOB",
         By::Group => "GROUP",
     };
-    let header = [what, "RUNS", "OK", "FAILED", "OTHER", "AVERAGE", "LONGEST", "DELAY", "LONGEST DELAY"];
+    let header = [what, "RUNS", "OK", "FAILED", "OTHER", "TIME", "LONGEST", "DELAY", "LATEST"];
     let more = ["TIMED OUT", "CANCELLED", "LOST", "NO CLIENT", "OVERLAP", "MISFIRE", "MISSED", "NAME"];
     let list = List {
         id: &|counted: &Statistics| key(counted, by, view),
@@ -120,9 +120,9 @@ mod tests {
         let fake = Fake::start().await;
         let shown = fake.cli(&["stats", "--since", "2026-11-18T10:00:00Z"]).await;
         let expected = "\
-HOUR                    RUNS  OK  FAILED  OTHER  AVERAGE  LONGEST  DELAY  LONGEST DELAY
-2026-11-18 11:00:00+00  12    9   2       1      100ms    1.5s     20ms   90ms
-2026-11-18 12:00:00+00  3     0   0       3      -        -        -      -
+HOUR                    RUNS  OK  FAILED  OTHER  TIME   LONGEST  DELAY  LATEST
+2026-11-18 11:00:00+00  12    9   2       1      100ms  1.5s     20ms   90ms
+2026-11-18 12:00:00+00  3     0   0       3      -      -        -      -
 ";
         assert_eq!((shown.stdout.as_str(), shown.stderr.as_str()), (expected, ""));
         let wide = fake.cli(&["stats", "--by", "job", "-o", "wide"]).await.stdout;
@@ -138,7 +138,10 @@ HOUR                    RUNS  OK  FAILED  OTHER  AVERAGE  LONGEST  DELAY  LONGES
         let until = ["--since", "2026-11-18T10:00:00Z", "--until", "2026-11-18T12:00:00Z"];
         let json = fake.cli(&[line.as_slice(), &until].concat()).await.json();
         let asked = fake.state().statistics_asked.clone().expect("asked");
-        assert_eq!((asked.job_id.as_str(), asked.group.as_str(), asked.by.as_str()), ("10", "trade", "group"));
+        assert_eq!(
+            (asked.job_id.as_str(), asked.group.as_str(), asked.by.as_str()),
+            ("10", "trade", "group")
+        );
         assert_eq!(asked.until - asked.since, 2 * 3_600_000);
         let first = &json["statistics"][0];
         assert_eq!((&first["runs"], &first["duration"]["parts"]), (&json!(12), &json!([8, 1, 1, 0, 0, 0])));

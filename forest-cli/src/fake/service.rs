@@ -434,12 +434,8 @@ impl Admin for Service {
         answer(ListRunsResponse { live: vec![live], runs, next_page_token: String::new() })
     }
 
-    async fn get_statistics(
-        &self,
-        request: Request<GetStatisticsRequest>,
-    ) -> Answer<GetStatisticsResponse> {
-        let request = request.into_inner();
-        self.state()?.statistics_asked = Some(request.clone());
+    async fn get_statistics(&self, request: Request<GetStatisticsRequest>) -> Answer<GetStatisticsResponse> {
+        self.state()?.statistics_asked = Some(request.into_inner());
         let duration = Lengths { sum_ms: 1_000, max_ms: 1_500, parts: vec![8, 1, 1, 0, 0, 0] };
         let delay = Lengths { sum_ms: 200, max_ms: 90, parts: vec![10, 0, 0, 0, 0, 0] };
         let first = Statistics {
@@ -455,12 +451,7 @@ impl Admin for Service {
             delay: Some(delay),
             ..Statistics::default()
         };
-        let second = Statistics {
-            at: first.at + HOUR,
-            runs: 3,
-            misfire_skipped: 3,
-            ..Statistics::default()
-        };
+        let second = Statistics { at: first.at + HOUR, runs: 3, misfire_skipped: 3, ..Statistics::default() };
         answer(GetStatisticsResponse { items: vec![first, second], ..GetStatisticsResponse::default() })
     }
 
@@ -479,7 +470,9 @@ impl Admin for Service {
 
     async fn list_clients(&self, request: Request<ListClientsRequest>) -> Answer<ListClientsResponse> {
         let group = request.into_inner().group;
+        let drained = self.state()?.drained.last().copied().unwrap_or_default();
         let first = Client {
+            drained,
             id: "w1-7f3a9".into(),
             name: "w1".into(),
             group: "trade".into(),
@@ -504,6 +497,18 @@ impl Admin for Service {
         let wanted = |client: &Client| group.is_empty() || client.group == group;
         let clients = [first, second].into_iter().filter(wanted).collect();
         answer(ListClientsResponse { clients, next_page_token: String::new() })
+    }
+
+    async fn drain_client(&self, request: Request<DrainClientRequest>) -> Answer<Client> {
+        self.state()?.drained.push(true);
+        let DrainClientRequest { group, client } = request.into_inner();
+        answer(Client { id: client, group, queued: 1, running: 2, drained: true, ..Client::default() })
+    }
+
+    async fn undrain_client(&self, request: Request<UndrainClientRequest>) -> Answer<Client> {
+        self.state()?.drained.push(false);
+        let UndrainClientRequest { group, client } = request.into_inner();
+        answer(Client { id: client, group, ..Client::default() })
     }
 
     async fn list_pending(&self, _: Request<ListPendingRequest>) -> Answer<ListPendingResponse> {

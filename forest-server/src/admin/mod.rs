@@ -12,6 +12,7 @@ mod backfills;
 mod calendars;
 mod cluster;
 mod dependencies;
+mod drains;
 mod error;
 pub(crate) mod explain;
 mod fires;

@@ -219,6 +219,9 @@ impl From<ClientSummary> for api::Client {
             draining: c.record.draining,
             started_at: ms(c.record.started_at),
             labels: c.record.labels.into_iter().collect(),
+            drained: c.drain.is_some(),
+            drained_at: c.drain.as_ref().map_or(0, |drain| drain.at.as_ms()),
+            drained_by: c.drain.map(|drain| drain.by).unwrap_or_default(),
         }
     }
 }

@@ -21,8 +21,8 @@ use crate::store::AuditFilter;
 use crate::port::Peer;
 
 pub(crate) use convert::planned_fire;
-pub(crate) use statistics::by;
 pub use forest_proto::admin::v1::admin_server::AdminServer;
+pub(crate) use statistics::by;
 
 /// The service to mount.
 pub struct AdminApi {
@@ -350,6 +350,20 @@ impl Service for AdminApi {
         let next_page_token = clients.next;
         let clients = clients.items.into_iter().map(Into::into).collect();
         Ok(Response::new(api::ListClientsResponse { clients, next_page_token }))
+    }
+
+    async fn drain_client(&self, request: Request<api::DrainClientRequest>) -> Answer<api::Client> {
+        let admin = self.acting(&request).await?;
+        let api::DrainClientRequest { group, client } = request.into_inner();
+        let drained = admin.drain_client(&group, &client).await.map_err(error::status)?;
+        Ok(Response::new(drained.into()))
+    }
+
+    async fn undrain_client(&self, request: Request<api::UndrainClientRequest>) -> Answer<api::Client> {
+        let admin = self.acting(&request).await?;
+        let api::UndrainClientRequest { group, client } = request.into_inner();
+        let undrained = admin.undrain_client(&group, &client).await.map_err(error::status)?;
+        Ok(Response::new(undrained.into()))
     }
 
     async fn list_pending(

@@ -104,8 +104,11 @@ impl MySql {
     pub(super) async fn explained(&self, explain: Statement<'static>) -> (String, Option<String>, i64) {
         let rows = self.read(&explain).await.expect("explained");
         let text = |column: &str| rows[0].try_get::<Option<String>, _>(column).expect("a text");
-        let read = rows[0].try_get::<i64, _>("rows").or_else(|_| rows[0].try_get::<u64, _>("rows").map(|n| n as i64));
-        (text("table").unwrap_or_default(), text("key"), read.expect("a number"))
+        // MariaDB says it in words.
+        let read =
+            rows[0].try_get::<u64, _>("rows").map(|rows| rows.to_string()).ok().or_else(|| text("rows"));
+        let read = read.and_then(|rows| rows.parse().ok()).expect("a number");
+        (text("table").unwrap_or_default(), text("key"), read)
     }
 
     pub(super) async fn number(&self, statement: Statement<'static>) -> Result<i64, StoreError> {

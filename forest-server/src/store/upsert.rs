@@ -245,9 +245,9 @@ mod tests {
 
         async fn save(&self, saving: &Saving<'_>) -> Result<(), Failure> {
             let ids: Vec<_> = saving.rows.iter().map(|row| row.id().to_owned()).collect();
-            let counting = saving.count::<Self>(&ids).map_or((0, 0), |statement| {
-                (statement.sql.matches('?').count(), statement.args.len())
-            });
+            let counting = saving
+                .count::<Self>(&ids)
+                .map_or((0, 0), |statement| (statement.sql.matches('?').count(), statement.args.len()));
             assert_eq!(counting.0, counting.1);
             self.execute(&saving.upsert).await
         }

@@ -43,6 +43,9 @@ fn needs(call: &str) -> Option<Needs> {
         "GET /backfills" | "GET /statistics" => InGroup(VIEWER),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
         "POST /executions/{id}/cancel" => InGroup(OPERATOR),
+        "POST /groups/{name}/clients/{id}/drain" | "POST /groups/{name}/clients/{id}/undrain" => {
+            InGroup(OPERATOR)
+        }
         "POST /jobs/{id}/backfill" | "DELETE /jobs/{id}/backfill" => InGroup(OPERATOR),
         "POST /jobs" | "PUT /jobs/{id}" | "PATCH /jobs/{id}" | "DELETE /jobs/{id}" => InGroup(EDITOR),
         "PUT /calendars/{name}" | "DELETE /calendars/{name}" => Everywhere(EDITOR),

@@ -16,6 +16,7 @@ mod calendars;
 mod cancel;
 mod chaos;
 mod dependencies;
+mod drains;
 mod edits;
 mod fake;
 mod fires;

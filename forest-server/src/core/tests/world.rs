@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
-    Backfill, Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot,
-    Spread, Status, decode, encode,
+    Backfill, Calendar, ClientRecord, Drain, Execution, Job, JobStatus, Outcome, Request, RequestKind,
+    Snapshot, Spread, Status, decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -155,6 +155,18 @@ impl World {
 
     pub(super) fn vanish(&mut self, name: &str) {
         let key = self.keys.client(&group(), &ClientId::new(name).unwrap());
+        self.must(&Txn::new().delete(key));
+    }
+
+    /// Somebody says that a client is to get no new runs.
+    pub(super) fn drain(&mut self, name: &str) {
+        let drain = Drain { at: Instant::from_ms(self.now_ms), by: "user:ann".into() };
+        let key = self.keys.drain(&group(), &ClientId::new(name).unwrap());
+        self.must(&Txn::new().put(key, encode(&drain)));
+    }
+
+    pub(super) fn undrain(&mut self, name: &str) {
+        let key = self.keys.drain(&group(), &ClientId::new(name).unwrap());
         self.must(&Txn::new().delete(key));
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod backfills;
 mod calendars;
+mod clients;
 mod cluster;
 mod executions;
 mod groups;
@@ -64,6 +65,8 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(statistics::get))
         .routes(routes!(groups::list, groups::add))
         .routes(routes!(groups::get, groups::change, groups::delete))
+        .routes(routes!(clients::drain))
+        .routes(routes!(clients::undrain))
         .routes(routes!(calendars::list))
         .routes(routes!(calendars::get, calendars::set, calendars::delete))
         .routes(routes!(cluster::cluster))

@@ -120,9 +120,11 @@ async fn statistics_are_found_by_an_index_and_no_row_of_the_history_is_read() {
     database
         .run(
             "INSERT INTO forest_job_hour (job_id, hour, `group`, succeeded) \
-             WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2399), \
+             WITH RECURSIVE d (day) AS (SELECT 0 UNION ALL SELECT day + 1 FROM d WHERE day < 99), \
+             h (hours) AS (SELECT 0 UNION ALL SELECT hours + 1 FROM h WHERE hours < 23), \
              j (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM j WHERE k < 39) \
-             SELECT CONCAT('job-', k), '2026-01-01 00:00:00' + INTERVAL i HOUR, CONCAT('g', k % 4), 1 FROM n, j",
+             SELECT CONCAT('job-', k), '2026-01-01 00:00:00' + INTERVAL 24 * day + hours HOUR, CONCAT('g', k % 4), 1 \
+             FROM d, h, j",
         )
         .await;
     database.run("ANALYZE TABLE forest_job_hour").await;
@@ -134,13 +136,20 @@ async fn statistics_are_found_by_an_index_and_no_row_of_the_history_is_read() {
     };
     let text = |text: &str| Some(text.to_owned());
     let Backend::MySql(backend) = &history.backend else { panic!("it is MySQL") };
-    for (group, job_id, rows) in
-        [(None, None, 960), (text("g1"), None, 240), (None, text("job-3"), 24), (text("g3"), text("job-3"), 24)]
-    {
+    for (group, job_id, rows) in [
+        (None, None, 960),
+        (text("g1"), None, 240),
+        (None, text("job-3"), 24),
+        (text("g3"), text("job-3"), 24),
+    ] {
         for by in [By::Hour, By::Day, By::Job, By::Group] {
             let filter = TallyFilter { by, group: group.clone(), job_id: job_id.clone(), ..day.clone() };
             let mut explained = super::super::tally::list(backend, &filter, 50);
-            explained.sql = explained.sql.replacen(<super::super::mysql::MySql as statement::Dialect>::SELECT, "EXPLAIN SELECT", 1);
+            explained.sql = explained.sql.replacen(
+                <super::super::mysql::MySql as statement::Dialect>::SELECT,
+                "EXPLAIN SELECT",
+                1,
+            );
             let (table, key, read) = backend.explained(explained).await;
             assert_eq!(table, "forest_job_hour", "{filter:?}");
             assert!(key.is_some() && read <= 3 * rows, "{filter:?}: {key:?} reads {read} rows");

@@ -17,7 +17,10 @@ async fn tallies(history: &History, filter: &TallyFilter) -> Vec<Tallied> {
 }
 
 /// By key and outcome, as the rows of the history have it.
-async fn counted_by_hand(history: &History, key: impl Fn(&Entry) -> String) -> BTreeMap<(String, String), i64> {
+async fn counted_by_hand(
+    history: &History,
+    key: impl Fn(&Entry) -> String,
+) -> BTreeMap<(String, String), i64> {
     let mut counts = BTreeMap::new();
     let page = history.list(&Filter::default(), 200, None).await.expect("readable");
     assert_eq!(page.next, None, "all rows are on one page");
