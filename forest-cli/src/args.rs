@@ -177,7 +177,7 @@ impl Command {
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
                 | Self::Client(ClientCommand::List(_))
-                | Self::Node(_)
+                | Self::Node(NodeCommand::List)
                 | Self::Pending(_)
                 | Self::User(UserCommand::List { .. })
                 | Self::Token(TokenCommand::List { .. })
@@ -317,6 +317,15 @@ pub(crate) struct OneClient {
 pub(crate) enum NodeCommand {
     /// Lists the nodes.
     List,
+    /// Has the leader give up the leadership in good order, and waits for the next one.
+    StepDown {
+        /// Only if this node leads: its id, or the name in front of it. Whichever leads, if not given.
+        #[arg(default_value = "", hide_default_value = true)]
+        node: String,
+        /// For how long it leaves the leadership to other nodes, if none takes it before.
+        #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
+        hold: u64,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -11,7 +11,7 @@ use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
     Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAuditRequest, ListRunsRequest,
-    NextFiresRequest, Run, RunJobRequest, StartBackfillRequest, Token, User,
+    NextFiresRequest, Run, RunJobRequest, StartBackfillRequest, StepDownRequest, Token, User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -52,6 +52,7 @@ pub(crate) struct State {
     /// What was said about the first client, one after the other.
     pub(crate) drained: Vec<bool>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
+    pub(crate) step_down_asked: Option<StepDownRequest>,
     pub(crate) statistics_asked: Option<GetStatisticsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
     /// The answers to polls for the run `r7`, one by one; the last one stays.
@@ -98,6 +99,7 @@ impl Fake {
             cancelled: Vec::new(),
             drained: Vec::new(),
             runs_asked: None,
+            step_down_asked: None,
             statistics_asked: None,
             audit_asked: None,
             polls: VecDeque::new(),

@@ -11,6 +11,7 @@
 //! | `server/conf/{job}` | *published*: a job |
 //! | `server/calendar/{calendar}` | days that jobs leave out or put in |
 //! | `server/meta` | schema version and segment count, written once |
+//! | `server/stepdown` | the leader is to give up the leadership; on a lease |
 //! | `server/cursor/{segment}` | how far the fires of a segment are decided |
 //! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
@@ -87,6 +88,7 @@ pub struct RootError(String);
 pub enum Key {
     Leader,
     Meta,
+    StepDown,
     Node(NodeId),
     Group(GroupName),
     Job(JobId),
@@ -149,6 +151,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn meta(&self) -> String {
         format!("{}/server/meta", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn step_down(&self) -> String {
+        format!("{}/server/stepdown", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -320,8 +327,10 @@ impl Keyspace {
 type Parts<'a> = std::str::Split<'a, char>;
 
 fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
-    if family == "meta" {
-        return Some(Key::Meta);
+    match family {
+        "meta" => return Some(Key::Meta),
+        "stepdown" => return Some(Key::StepDown),
+        _ => {}
     }
     let first = parts.next()?;
     let segment = || Segment::parse(first);
@@ -387,6 +396,7 @@ mod tests {
         vec![
             (keys.leader(), Key::Leader),
             (keys.meta(), Key::Meta),
+            (keys.step_down(), Key::StepDown),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job.clone())),

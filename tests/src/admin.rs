@@ -14,7 +14,7 @@ use forest_proto::admin::v1::{
     GetJobRequest, GetRunRequest, GetStatisticsRequest, Group, Job, ListClientsRequest, ListGroupsRequest,
     ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest, ListRunsRequest,
     ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run, RunJobRequest,
-    SetCalendarRequest, SetJobEnabledRequest, Statistics, UndrainClientRequest,
+    SetCalendarRequest, SetJobEnabledRequest, Statistics, StepDownRequest, StepDownResponse, UndrainClientRequest,
 };
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
@@ -64,6 +64,15 @@ impl Admin {
     /// As every call.
     pub async fn list_nodes(&self) -> Answer<Vec<Node>> {
         Ok(self.read(async |mut c| c.list_nodes(ListNodesRequest {}).await).await?.nodes)
+    }
+
+    /// Asks the leader to give up the leadership.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn step_down(&self, node: &str) -> Answer<StepDownResponse> {
+        let request = StepDownRequest { node: node.into(), hold_ms: None };
+        self.change(async |mut c| c.step_down(request.clone()).await).await
     }
 
     /// Creates a group.

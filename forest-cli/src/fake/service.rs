@@ -136,6 +136,17 @@ impl Admin for Service {
         answer(ListNodesResponse { nodes: vec![node(1, true, 0), node(2, false, -12)] })
     }
 
+    async fn step_down(&self, request: Request<StepDownRequest>) -> Answer<StepDownResponse> {
+        let request = request.into_inner();
+        let node = request.node.clone();
+        self.state()?.step_down_asked = Some(request);
+        if node == "n2" {
+            return Err(refusal(Code::FailedPrecondition, "node \"n2\" does not lead: n1 does", "NOT_LEADER"));
+        }
+        let (from, leader) = ("n1".into(), "n2".into());
+        answer(StepDownResponse { from, term: 42, others: 1, leader, leader_term: 43, took_ms: 12 })
+    }
+
     async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {
         let AddGroupRequest { name, remark, max_in_flight, dispatches_per_second } = request.into_inner();
         let mut state = self.state()?;

@@ -24,6 +24,7 @@ mod requests;
 mod runs;
 mod shards;
 mod statistics;
+mod step_down;
 mod validate;
 mod write;
 
@@ -52,6 +53,7 @@ pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
+pub(crate) use step_down::SteppedDown;
 pub(crate) use statistics::{Statistic, StatisticsPage, StatisticsQuery};
 
 use crate::access::{Caller, Scope, Who};

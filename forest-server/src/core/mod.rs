@@ -12,6 +12,7 @@
 //!   run goes first; [`need`]: what a run asks of its client.
 //! * [`access`]: who may administer the cluster.
 //! * [`spread`]: what becomes of a broadcast and its shards, as documents.
+//! * [`step_down`]: a leader that is asked to give up the leadership.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
@@ -35,6 +36,7 @@ pub(crate) mod routing;
 pub(crate) mod runs;
 pub(crate) mod skips;
 pub(crate) mod spread;
+pub(crate) mod step_down;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;

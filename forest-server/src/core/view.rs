@@ -9,7 +9,7 @@ use std::time::Duration;
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
     self, Backfill, Calendar, ClientRecord, Cursor, Delay, Drain, Execution, ExecutionState, Group, Join,
-    Node, Request, Snapshot, Spread, Status,
+    Node, Request, Snapshot, Spread, Status, StepDown,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -77,6 +77,8 @@ pub(crate) struct View {
     pub(crate) drains: Table<Seat, Drain>,
     pub(crate) groups: Table<GroupName, Group>,
     pub(crate) nodes: Table<NodeId, Node>,
+    /// What the leader is asked to.
+    pub(crate) step_down: Table<(), StepDown>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
     pub(crate) backfills: Table<JobId, StoredBackfill>,
     /// What jobs that follow several others have seen of them.
@@ -106,6 +108,7 @@ impl View {
             drains: Table::default(),
             groups: Table::default(),
             nodes: Table::default(),
+            step_down: Table::default(),
             requests: Table::default(),
             backfills: Table::default(),
             joins: Table::default(),
@@ -248,6 +251,9 @@ impl View {
                 }
             }
             Key::Node(id) => self.put_node(id, kv, live)?,
+            Key::StepDown => {
+                self.step_down.put((), read(&kv.value)?, revision, listing);
+            }
             Key::Group(name) => {
                 if self.groups.put(name.clone(), read(&kv.value)?, revision, listing) {
                     self.touched.groups.insert(name);
@@ -461,6 +467,9 @@ impl View {
                     self.leader = None;
                 }
             }
+            Key::StepDown => {
+                self.step_down.remove(&(), revision);
+            }
             Key::Node(id) => {
                 self.nodes.remove(&id, revision);
                 self.heartbeats.remove(&id);
@@ -560,6 +569,9 @@ impl View {
         for id in self.nodes.stale(listing, revision) {
             self.nodes.remove(&id, deleted);
             self.heartbeats.remove(&id);
+        }
+        for one in self.step_down.stale(listing, revision) {
+            self.step_down.remove(&one, deleted);
         }
         for seat in self.clients.stale(listing, revision) {
             self.remove_client(seat, deleted);

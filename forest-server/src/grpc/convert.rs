@@ -8,7 +8,8 @@ use forest_proto::time::Instant;
 use crate::access::Caller;
 use crate::admin::{
     Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, Link, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
+    GroupSummary, Link, NodeSummary, RunState, RunSummary, SteppedDown, StoredCalendar, StoredJob,
+    TokenSummary,
     UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
@@ -80,6 +81,20 @@ impl From<NodeSummary> for api::Node {
             leader: n.leads,
             started_at: n.node.started_at.as_ms(),
             clock_skew_ms: n.skew_ms,
+        }
+    }
+}
+
+impl From<SteppedDown> for api::StepDownResponse {
+    fn from(stepped: SteppedDown) -> Self {
+        let (leader, leader_term) = stepped.next.unwrap_or_default();
+        Self {
+            from: stepped.from,
+            term: stepped.term,
+            others: count(stepped.others),
+            leader,
+            leader_term,
+            took_ms: u64::try_from(stepped.took.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -85,6 +85,13 @@ impl Service for AdminApi {
         Ok(Response::new(api::ListNodesResponse { nodes: nodes.into_iter().map(Into::into).collect() }))
     }
 
+    async fn step_down(&self, request: Request<api::StepDownRequest>) -> Answer<api::StepDownResponse> {
+        let admin = self.acting(&request).await?;
+        let api::StepDownRequest { node, hold_ms } = request.into_inner();
+        let stepped = admin.step_down(&node, hold_ms.map(Duration::from_millis)).await;
+        Ok(Response::new(stepped.map_err(error::status)?.into()))
+    }
+
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();

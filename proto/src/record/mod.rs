@@ -20,6 +20,7 @@ mod shard;
 mod shared;
 mod skips;
 mod snapshot;
+mod step_down;
 
 pub use access::{Grants, Role, RoleError, Session, Token, User};
 pub use audit::{Audit, Change, Face};
@@ -38,6 +39,7 @@ pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsErr
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};
+pub use step_down::StepDown;
 
 /// At most this many bytes of parameters, on jobs and on runs.
 pub const MAX_PARAMS: usize = 64 * 1024;

@@ -51,6 +51,7 @@ fn needs(call: &str) -> Option<Needs> {
         "PUT /calendars/{name}" | "DELETE /calendars/{name}" => Everywhere(EDITOR),
         "POST /groups" | "PATCH /groups/{name}" | "DELETE /groups/{name}" => InGroup(ADMIN),
         "GET /users" | "POST /users" | "PATCH /users/{name}" | "DELETE /users/{name}" => Everywhere(ADMIN),
+        "POST /nodes/step-down" => Everywhere(ADMIN),
         // A token that belongs to nobody is made by administrators alone, and these here are such.
         "POST /tokens" | "GET /audit" => Everywhere(ADMIN),
         _ => return None,
@@ -63,6 +64,7 @@ fn body(call: &str) -> Value {
         "POST /jobs" | "PUT /jobs/{id}" => {
             json!({"name": "n", "group": "trade", "target": "t", "cron": "0 0 0 1 1 ?"})
         }
+        "POST /nodes/step-down" => json!({"node": "another"}),
         "PATCH /jobs/{id}" => json!({"remark": "r"}),
         "POST /groups" => json!({"name": "trade"}),
         "PUT /calendars/{name}" => json!({"days": "2027-01-01"}),

@@ -34,6 +34,7 @@ mod queues;
 mod roll;
 mod routing;
 mod skips;
+mod step_down;
 mod tally;
 mod triggers;
 mod view;

@@ -71,6 +71,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(calendars::get, calendars::set, calendars::delete))
         .routes(routes!(cluster::cluster))
         .routes(routes!(cluster::nodes))
+        .routes(routes!(cluster::step_down))
         .routes(routes!(cluster::clients))
         .routes(routes!(cluster::plan))
         .routes(routes!(cluster::pending))
