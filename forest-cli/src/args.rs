@@ -245,6 +245,27 @@ pub(crate) enum RunCommand {
     },
     /// Asks for a live run to be stopped, or not to be started. It may still end otherwise before that.
     Cancel { run: String },
+    /// Runs an ended run again: its job, for the same time, with the same parameters. Within an hour the same run gives
+    /// the same new one.
+    Retry {
+        run: String,
+        /// Makes it another request: the same key gives the same new run for an hour.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        key: String,
+        /// Wait until the new run has finished. Succeeds only if it does.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, requires = "wait")]
+        wait_timeout: Duration,
+    },
+    /// Tells what became of all attempts of a run, one line for each thing that happened.
+    Logs {
+        run: String,
+        /// Go on until the last attempt has ended.
+        #[arg(short, long)]
+        follow: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

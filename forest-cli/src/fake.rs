@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAuditRequest, ListRunsRequest,
-    NextFiresRequest, Run, RunJobRequest, StartBackfillRequest, StepDownRequest, Token, User,
+    Backfill, Calendar, EditJobRequest, GetStatisticsRequest, Group, ListAttemptsResponse, ListAuditRequest,
+    ListRunsRequest, NextFiresRequest, Run, RunJobRequest, StartBackfillRequest, StepDownRequest, Token,
+    User,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -52,6 +53,9 @@ pub(crate) struct State {
     /// What was said about the first client, one after the other.
     pub(crate) drained: Vec<bool>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
+    pub(crate) retried: Vec<(String, String)>,
+    /// The answers to whoever asks for attempts, one by one; the last one stays.
+    pub(crate) attempts: VecDeque<ListAttemptsResponse>,
     pub(crate) step_down_asked: Option<StepDownRequest>,
     pub(crate) statistics_asked: Option<GetStatisticsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
@@ -99,6 +103,8 @@ impl Fake {
             cancelled: Vec::new(),
             drained: Vec::new(),
             runs_asked: None,
+            retried: Vec::new(),
+            attempts: VecDeque::new(),
             step_down_asked: None,
             statistics_asked: None,
             audit_asked: None,

@@ -14,7 +14,8 @@ use forest_proto::admin::v1::{
     GetJobRequest, GetRunRequest, GetStatisticsRequest, Group, Job, ListClientsRequest, ListGroupsRequest,
     ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest, ListRunsRequest,
     ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run, RunJobRequest,
-    SetCalendarRequest, SetJobEnabledRequest, Statistics, StepDownRequest, StepDownResponse, UndrainClientRequest,
+    SetCalendarRequest, SetJobEnabledRequest, Statistics, StepDownRequest, StepDownResponse,
+    UndrainClientRequest,
 };
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};

@@ -143,9 +143,7 @@ async fn a_leader_that_is_asked_to_step_down_hands_over_and_loses_and_doubles_no
     let until = now();
     assert_every_second_once(&stage, &job, until).await;
     let rows: Vec<_> = stage.rows(&job).await.into_iter().filter(|row| fire_of(&row.id) <= until).collect();
-    let gap = |row: &HistoryRow| {
-        row.created_at.map_or(0, |at| at.as_ms()) - fire_of(&row.id).as_ms()
-    };
+    let gap = |row: &HistoryRow| row.created_at.map_or(0, |at| at.as_ms()) - fire_of(&row.id).as_ms();
     let latest = rows.iter().map(gap).max().unwrap_or_default();
     println!("the latest of {} fires was created {latest} ms after its time", rows.len());
     assert!(latest < 4_000, "{latest} ms");

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod admin;
+mod again;
 mod architecture;
 mod backfill;
 mod broadcast;

@@ -141,7 +141,11 @@ impl Admin for Service {
         let node = request.node.clone();
         self.state()?.step_down_asked = Some(request);
         if node == "n2" {
-            return Err(refusal(Code::FailedPrecondition, "node \"n2\" does not lead: n1 does", "NOT_LEADER"));
+            return Err(refusal(
+                Code::FailedPrecondition,
+                "node \"n2\" does not lead: n1 does",
+                "NOT_LEADER",
+            ));
         }
         let (from, leader) = ("n1".into(), "n2".into());
         answer(StepDownResponse { from, term: 42, others: 1, leader, leader_term: 43, took_ms: 12 })
@@ -443,6 +447,26 @@ impl Admin for Service {
         let runs = if request.live_only { Vec::new() } else { vec![finished] };
         self.state()?.runs_asked = Some(request);
         answer(ListRunsResponse { live: vec![live], runs, next_page_token: String::new() })
+    }
+
+    async fn retry_run(&self, request: Request<RetryRunRequest>) -> Answer<RetryRunResponse> {
+        let RetryRunRequest { id, idempotency_key } = request.into_inner();
+        if id == "r7" {
+            return Err(refusal(Code::FailedPrecondition, "run r7 has not ended", "RUN_ALIVE"));
+        }
+        self.state()?.retried.push((id, idempotency_key));
+        answer(RetryRunResponse { run_id: "r7".into() })
+    }
+
+    async fn list_attempts(&self, request: Request<ListAttemptsRequest>) -> Answer<ListAttemptsResponse> {
+        let (mut state, id) = (self.state()?, request.into_inner().id);
+        let next = if state.attempts.len() > 1 {
+            state.attempts.pop_front()
+        } else {
+            state.attempts.front().cloned()
+        };
+        let found = next.filter(|found| found.attempts.iter().any(|attempt| attempt.id == id));
+        answer(found.ok_or_else(|| Status::not_found(format!("no run {id}")))?)
     }
 
     async fn get_statistics(&self, request: Request<GetStatisticsRequest>) -> Answer<GetStatisticsResponse> {

@@ -7,6 +7,7 @@
 //! committed together with the record of who made it.
 
 mod access;
+mod attempts;
 mod audit;
 mod backfills;
 mod calendars;
@@ -21,6 +22,7 @@ mod jobs;
 mod original;
 mod probes;
 mod requests;
+mod retries;
 mod runs;
 mod shards;
 mod statistics;
@@ -40,6 +42,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
+pub(crate) use attempts::Attempts;
 pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
@@ -53,8 +56,8 @@ pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
-pub(crate) use step_down::SteppedDown;
 pub(crate) use statistics::{Statistic, StatisticsPage, StatisticsQuery};
+pub(crate) use step_down::SteppedDown;
 
 use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;

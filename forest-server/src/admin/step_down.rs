@@ -35,7 +35,11 @@ pub(crate) struct SteppedDown {
 impl Admin {
     /// Asks the leader to give up the leadership and waits for the next one. `node`: only if it is this one; empty:
     /// whoever leads.
-    pub(crate) async fn step_down(&self, node: &str, hold: Option<Duration>) -> Result<SteppedDown, AdminError> {
+    pub(crate) async fn step_down(
+        &self,
+        node: &str,
+        hold: Option<Duration>,
+    ) -> Result<SteppedDown, AdminError> {
         self.require(Role::Admin, Scope::Everywhere)?;
         let hold = hold.unwrap_or(HOLD);
         if hold > MAX_HOLD {
@@ -49,7 +53,8 @@ impl Admin {
         let no_leader = || AdminError::Unavailable("there is no leader at the moment".into());
         let ((leader, term), others) = found.await?.ok_or_else(no_leader)?;
         if !node.is_empty() && node != leader {
-            let what = format!("node {:?} does not lead: {leader} does", node.chars().take(80).collect::<String>());
+            let what =
+                format!("node {:?} does not lead: {leader} does", node.chars().take(80).collect::<String>());
             return Err(AdminError::NotNow { reason: "NOT_LEADER", what });
         }
         let asked = StepDown {

@@ -7,10 +7,9 @@ use forest_proto::time::Instant;
 
 use crate::access::Caller;
 use crate::admin::{
-    Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, Link, NodeSummary, RunState, RunSummary, SteppedDown, StoredCalendar, StoredJob,
-    TokenSummary,
-    UserSummary,
+    Admin, AdminError, Attempts, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation,
+    Fire, GroupSummary, Link, NodeSummary, RunState, RunSummary, SteppedDown, StoredCalendar, StoredJob,
+    TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -82,6 +81,13 @@ impl From<NodeSummary> for api::Node {
             started_at: n.node.started_at.as_ms(),
             clock_skew_ms: n.skew_ms,
         }
+    }
+}
+
+impl From<Attempts> for api::ListAttemptsResponse {
+    fn from(attempts: Attempts) -> Self {
+        let ended = attempts.ended;
+        Self { attempts: attempts.runs.into_iter().map(Into::into).collect(), ended }
     }
 }
 
@@ -293,6 +299,7 @@ fn of_snapshot(s: Snapshot) -> api::Run {
         term: s.term,
         missed_fires: s.missed_fires,
         cause: s.cause.map(String::from).unwrap_or_default(),
+        checkpoint: s.checkpoint.unwrap_or_default(),
         ..api::Run::default()
     }
 }

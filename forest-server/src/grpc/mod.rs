@@ -307,6 +307,22 @@ impl Service for AdminApi {
         Ok(Response::new(api::CancelRunResponse {}))
     }
 
+    async fn retry_run(&self, request: Request<api::RetryRunRequest>) -> Answer<api::RetryRunResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let run = admin.retry_run(&request.id, &request.idempotency_key).await.map_err(error::status)?;
+        Ok(Response::new(api::RetryRunResponse { run_id: run.to_string() }))
+    }
+
+    async fn list_attempts(
+        &self,
+        request: Request<api::ListAttemptsRequest>,
+    ) -> Answer<api::ListAttemptsResponse> {
+        let admin = self.acting(&request).await?;
+        let attempts = admin.attempts(&request.into_inner().id).await.map_err(error::status)?;
+        Ok(Response::new(attempts.into()))
+    }
+
     async fn list_runs(&self, request: Request<api::ListRunsRequest>) -> Answer<api::ListRunsResponse> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();

@@ -75,7 +75,8 @@ impl Scheduler {
                     );
                     let (store, txn) = (self.store.clone(), leading.resignation(&self.config.keys));
                     // Whatever becomes of it, it is no leader any more; and the view will tell.
-                    self.in_flight.spawn(async move { Answer::Resigned { term, result: store.commit(txn).await } });
+                    self.in_flight
+                        .spawn(async move { Answer::Resigned { term, result: store.commit(txn).await } });
                     self.step_down(now);
                 } else {
                     self.give_up_if_asked(now);
@@ -124,7 +125,9 @@ impl Scheduler {
         tracing::info!(term, ?result, "resigned");
         let now = self.now();
         let Role::Leader(leading) = &mut self.role else { return };
-        let Some(giving_up) = leading.giving_up.as_mut().filter(|_| leading.term.number() == term) else { return };
+        let Some(giving_up) = leading.giving_up.as_mut().filter(|_| leading.term.number() == term) else {
+            return;
+        };
         if matches!(result, Ok(Outcome::Unknown { .. }) | Err(_)) {
             (giving_up.told, giving_up.next_at) = (false, now.boot + TRY_AGAIN);
             return;
@@ -143,7 +146,8 @@ impl Scheduler {
 
     fn campaign_if_needed(&mut self, now: Now) {
         let Role::Follower(campaign) = &mut self.role else { return };
-        if campaign.holds && self.view.leader().is_some_and(|leader| leader.node != self.config.node.as_str()) {
+        if campaign.holds && self.view.leader().is_some_and(|leader| leader.node != self.config.node.as_str())
+        {
             (campaign.holds, campaign.next_at) = (false, now.boot);
         }
         let vacant = self.view.leader().is_none() && self.view.revision() >= campaign.not_before;

@@ -108,9 +108,9 @@ impl Tally {
         }
         self.missed_fires += count(snapshot.missed_fires);
         let Some(started) = execution.started_at else { return };
-        // A further attempt, and a fire of the past, were never to begin at the fire's time.
+        // A further attempt, a fire of the past and a run that somebody asked for were never to begin at their time.
         let due = match snapshot.origin {
-            Origin::Retry | Origin::Backfill => snapshot.created_at,
+            Origin::Retry | Origin::Backfill | Origin::Manual => snapshot.created_at,
             _ => snapshot.scheduled_at,
         };
         self.started += 1;

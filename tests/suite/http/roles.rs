@@ -37,12 +37,12 @@ fn needs(call: &str) -> Option<Needs> {
         | "GET /jobs/{id}/next"
         | "GET /jobs/{id}/explain"
         | "GET /cron/next" => InGroup(VIEWER),
-        "GET /executions" | "GET /executions/{id}" => InGroup(VIEWER),
+        "GET /executions" | "GET /executions/{id}" | "GET /executions/{id}/attempts" => InGroup(VIEWER),
         "GET /groups" | "GET /groups/{name}" | "GET /calendars" | "GET /calendars/{name}" => InGroup(VIEWER),
         "GET /cluster" | "GET /nodes" | "GET /clients" | "GET /plan" | "GET /pending" => InGroup(VIEWER),
         "GET /backfills" | "GET /statistics" => InGroup(VIEWER),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
-        "POST /executions/{id}/cancel" => InGroup(OPERATOR),
+        "POST /executions/{id}/cancel" | "POST /executions/{id}/retry" => InGroup(OPERATOR),
         "POST /groups/{name}/clients/{id}/drain" | "POST /groups/{name}/clients/{id}/undrain" => {
             InGroup(OPERATOR)
         }

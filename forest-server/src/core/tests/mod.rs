@@ -8,6 +8,7 @@
 //!   transactions away one by one and shows what each of them is for.
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod audit;
 mod backfill;
 mod backfills;

@@ -184,6 +184,28 @@ impl World {
         self.ask(RequestKind::Cancel, run.clone(), key);
     }
 
+    /// Somebody has an ended run run again, with these parameters.
+    pub(super) fn ask_again(&mut self, of: &RunId, scheduled_at: i64, params: &str) -> RunId {
+        self.asked += 1;
+        let key = RequestKey::new(format!("again-{}", self.asked)).unwrap();
+        let job = JobId::new(of.job()).unwrap();
+        let run = RunId::manual(&job, Instant::from_ms(self.now_ms), &key);
+        let request = Request {
+            kind: RequestKind::Run,
+            job: job.clone(),
+            run: run.clone(),
+            requested_at: Instant::from_ms(self.now_ms),
+            params: Some(params.into()),
+            client: None,
+            by: String::new(),
+            retry_of: Some(of.clone()),
+            scheduled_at: Some(Instant::from_ms(scheduled_at)),
+        };
+        let key = self.keys.request(self.segments.segment_of(&job), &key);
+        self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
+        run
+    }
+
     fn ask(&mut self, kind: RequestKind, run: RunId, key: RequestKey) {
         let job = JobId::new(run.job()).unwrap();
         let request = Request {
@@ -194,6 +216,8 @@ impl World {
             params: None,
             client: None,
             by: String::new(),
+            retry_of: None,
+            scheduled_at: None,
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));

@@ -62,6 +62,8 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::cancel))
+        .routes(routes!(executions::retry))
+        .routes(routes!(executions::attempts))
         .routes(routes!(statistics::get))
         .routes(routes!(groups::list, groups::add))
         .routes(routes!(groups::get, groups::change, groups::delete))
