@@ -30,7 +30,7 @@ fn failed(job: &Job) -> (World, Leader) {
 fn given(world: &World, run: &RunId) -> Snapshot {
     let places = world.places(run);
     let [Key::Snapshot { group, client, run }] = &places[..] else { panic!("{places:?}") };
-    decode(&&world.etcd.get(&world.keys.snapshot(group, client, run)).unwrap().value).unwrap()
+    decode(&world.etcd.get(&world.keys.snapshot(group, client, run)).unwrap().value).unwrap()
 }
 
 #[test]
