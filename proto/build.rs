@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Fields that are instants: in JSON RFC 3339, or null.
-const INSTANTS: [&str; 17] = [
+const INSTANTS: [&str; 20] = [
     "at",
     "ExplainFireResponse.before",
     "ExplainFireResponse.after",
@@ -15,12 +15,15 @@ const INSTANTS: [&str; 17] = [
     "expires_at",
     "next_fire_at",
     "oldest_scheduled_at",
+    "drained_at",
     "requested_at",
     "first_at",
     "last_at",
     "Backfill.from",
     "Backfill.to",
     "Backfill.next",
+    "GetStatisticsResponse.since",
+    "GetStatisticsResponse.until",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod job;
 mod login;
+mod stats;
 
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub(crate) use files::{ApplyJobs, DiffJobs, Files, PruneFlags, ValidateJobs};
 pub(crate) use job::{
     AddJob, DeleteJob, EditJob, JobCommand, JobFlags, ListJobs, NextFires, ParamsFlags, RunJob, TriggerFlags,
 };
+pub(crate) use stats::{By, Stats};
 
 pub(crate) use login::LoginCommand;
 
@@ -130,6 +132,8 @@ pub(crate) enum Command {
     /// Runs, live and finished.
     #[command(subcommand)]
     Run(RunCommand),
+    /// What became of runs, in numbers: by hour, day, job or group.
+    Stats(Stats),
     /// The next fires of all enabled jobs, soonest first.
     Plan(Plan),
     /// Clients: the worker processes.
@@ -184,13 +188,14 @@ impl Command {
             self,
             Self::Status
                 | Self::Plan(_)
+                | Self::Stats(_)
                 | Self::Group(GroupCommand::List { .. })
                 | Self::Job(JobCommand::List(_))
                 | Self::Backfill(BackfillCommand::List { .. })
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
-                | Self::Client(_)
-                | Self::Node(_)
+                | Self::Client(ClientCommand::List(_))
+                | Self::Node(NodeCommand::List)
                 | Self::Pending(_)
                 | Self::User(UserCommand::List { .. })
                 | Self::Token(TokenCommand::List { .. })
@@ -258,6 +263,27 @@ pub(crate) enum RunCommand {
     },
     /// Asks for a live run to be stopped, or not to be started. It may still end otherwise before that.
     Cancel { run: String },
+    /// Runs an ended run again: its job, for the same time, with the same parameters. Within an hour the same run gives
+    /// the same new one.
+    Retry {
+        run: String,
+        /// Makes it another request: the same key gives the same new run for an hour.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        key: String,
+        /// Wait until the new run has finished. Succeeds only if it does.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, requires = "wait")]
+        wait_timeout: Duration,
+    },
+    /// Tells what became of all attempts of a run, one line for each thing that happened.
+    Logs {
+        run: String,
+        /// Go on until the last attempt has ended.
+        #[arg(short, long)]
+        follow: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -298,12 +324,47 @@ pub(crate) struct Plan {
 pub(crate) enum ClientCommand {
     /// Lists the clients.
     List(OfGroup),
+    /// Gives a client no new runs, until it is undrained or its process ends. It finishes what it runs; what it has not
+    /// begun goes to others.
+    Drain {
+        #[command(flatten)]
+        client: OneClient,
+        /// Wait until it runs nothing any more.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "wait")]
+        wait_timeout: Duration,
+    },
+    /// Gives a client runs again.
+    Undrain {
+        #[command(flatten)]
+        client: OneClient,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OneClient {
+    /// The id of a client, or its name if no other client has it.
+    pub(crate) client: String,
+    /// Its group. Without it all groups that you see are searched.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) group: String,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum NodeCommand {
     /// Lists the nodes.
     List,
+    /// Has the leader give up the leadership in good order, and waits for the next one.
+    StepDown {
+        /// Only if this node leads: its id, or the name in front of it. Whichever leads, if not given.
+        #[arg(default_value = "", hide_default_value = true)]
+        node: String,
+        /// For how long it leaves the leadership to other nodes, if none takes it before.
+        #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
+        hold: u64,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

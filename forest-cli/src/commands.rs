@@ -20,6 +20,7 @@ mod pending;
 mod plan;
 mod run;
 mod shell;
+mod stats;
 mod status;
 mod top;
 
@@ -113,6 +114,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Calendar(command) => calendar::run(context, command).await,
         Command::Cron(command) => cron::run(context, command).await,
         Command::Run(command) => run::run(context, command).await,
+        Command::Stats(args) => stats::show(context, args).await,
         Command::Plan(plan) => plan::show(context, &plan).await,
         Command::Client(command) => client::run(context, command).await,
         Command::Node(command) => node::run(context, command).await,

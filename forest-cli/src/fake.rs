@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Parser as _;
 use forest_proto::admin::v1::admin_server::AdminServer;
 use forest_proto::admin::v1::{
-    Backfill, Calendar, EditJobRequest, Event, Group, ListAuditRequest, ListRunsRequest, NextFiresRequest,
-    Run, RunJobRequest, StartBackfillRequest, Token, User, WatchEventsRequest,
+    Backfill, Calendar, EditJobRequest, Event, GetStatisticsRequest, Group, ListAttemptsResponse,
+    ListAuditRequest, ListRunsRequest, NextFiresRequest, Run, RunJobRequest, StartBackfillRequest,
+    StepDownRequest, Token, User, WatchEventsRequest,
 };
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
@@ -49,7 +50,14 @@ pub(crate) struct State {
     pub(crate) next_asked: Option<NextFiresRequest>,
     pub(crate) run_asked: Option<RunJobRequest>,
     pub(crate) cancelled: Vec<String>,
+    /// What was said about the first client, one after the other.
+    pub(crate) drained: Vec<bool>,
     pub(crate) runs_asked: Option<ListRunsRequest>,
+    pub(crate) retried: Vec<(String, String)>,
+    /// The answers to whoever asks for attempts, one by one; the last one stays.
+    pub(crate) attempts: VecDeque<ListAttemptsResponse>,
+    pub(crate) step_down_asked: Option<StepDownRequest>,
+    pub(crate) statistics_asked: Option<GetStatisticsRequest>,
     pub(crate) audit_asked: Option<ListAuditRequest>,
     /// What each listener is told, one after the other. Who comes after them is not let in.
     pub(crate) told: VecDeque<Vec<Result<Event, Status>>>,
@@ -96,7 +104,12 @@ impl Fake {
             next_asked: None,
             run_asked: None,
             cancelled: Vec::new(),
+            drained: Vec::new(),
             runs_asked: None,
+            retried: Vec::new(),
+            attempts: VecDeque::new(),
+            step_down_asked: None,
+            statistics_asked: None,
             audit_asked: None,
             told: VecDeque::new(),
             events_asked: Vec::new(),

@@ -92,6 +92,11 @@ impl<T: Send + 'static> Tasks<T> {
         }
     }
 
+    /// Whether none is there whose end has not been waited for.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Waits for the next one to end; `None` if there is none. Cancel-safe.
     pub async fn join_next(&mut self) -> Option<Result<T, JoinError>> {
         self.0.join_next().await

@@ -11,6 +11,7 @@
 //! | `server/conf/{job}` | *published*: a job |
 //! | `server/calendar/{calendar}` | days that jobs leave out or put in |
 //! | `server/meta` | schema version and segment count, written once |
+//! | `server/stepdown` | the leader is to give up the leadership; on a lease |
 //! | `server/cursor/{segment}` | how far the fires of a segment are decided |
 //! | `server/jobgen/{segment}` | put with every change of a job of the segment, or of a calendar |
 //! | `server/delay/{segment}/{due}.{run}` | a run to create later |
@@ -22,6 +23,7 @@
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
+//! | `server/drain/{group}/{client}` | this client is to get no new runs; on the lease of its registration |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
 //! | `server/spread/{group}/{run}` | a broadcast that has become one run for each client, until all of them have ended |
 //! | `client/{group}/clients/{client}` | *published*: a registration, on the client's lease |
@@ -88,6 +90,7 @@ pub struct RootError(String);
 pub enum Key {
     Leader,
     Meta,
+    StepDown,
     Node(NodeId),
     Group(GroupName),
     Job(JobId),
@@ -104,6 +107,7 @@ pub enum Key {
     Session(SecretId),
     Audit { at: Instant, id: RequestKey },
     Join { segment: Segment, job: JobId },
+    Drain { group: GroupName, client: ClientId },
     Pending { group: GroupName, run: RunId },
     Spread { group: GroupName, run: RunId },
     Client { group: GroupName, client: ClientId },
@@ -150,6 +154,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn meta(&self) -> String {
         format!("{}/server/meta", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn step_down(&self) -> String {
+        format!("{}/server/stepdown", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -238,6 +247,11 @@ impl Keyspace {
     }
     #[must_use]
     #[allow(missing_docs)]
+    pub fn drain(&self, group: &GroupName, client: &ClientId) -> String {
+        format!("{}/server/drain/{group}/{client}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
     pub fn pending(&self, group: &GroupName, run: &RunId) -> String {
         format!("{}/server/pending/{group}/{run}", self.root)
     }
@@ -321,8 +335,10 @@ impl Keyspace {
 type Parts<'a> = std::str::Split<'a, char>;
 
 fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
-    if family == "meta" {
-        return Some(Key::Meta);
+    match family {
+        "meta" => return Some(Key::Meta),
+        "stepdown" => return Some(Key::StepDown),
+        _ => {}
     }
     let first = parts.next()?;
     let segment = || Segment::parse(first);
@@ -350,6 +366,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
         }
         "join" => Key::Join { segment: segment()?, job: parts.next()?.parse().ok()? },
+        "drain" => Key::Drain { group: first.parse().ok()?, client: parts.next()?.parse().ok()? },
         "pending" => Key::Pending { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         "spread" => Key::Spread { group: first.parse().ok()?, run: parts.next()?.parse().ok()? },
         _ => return None,
@@ -388,6 +405,7 @@ mod tests {
         vec![
             (keys.leader(), Key::Leader),
             (keys.meta(), Key::Meta),
+            (keys.step_down(), Key::StepDown),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job.clone())),
@@ -404,6 +422,7 @@ mod tests {
             (keys.token(&secret), Key::Token(secret.clone())),
             (keys.session(&secret), Key::Session(secret)),
             (keys.audit(due, &id), Key::Audit { at: due, id }),
+            (keys.drain(&group, &client), Key::Drain { group: g(), client: c() }),
             (keys.pending(&group, &run), Key::Pending { group: g(), run: r() }),
             (keys.spread(&group, &run), Key::Spread { group: g(), run: r() }),
             (keys.client(&group, &client), Key::Client { group: g(), client: c() }),

@@ -61,6 +61,14 @@ pub enum Call {
         from_ms: i64,
         to_ms: i64,
     },
+    Drain {
+        group: String,
+        client: String,
+        drained: bool,
+    },
+    StepDown {
+        hold_ms: u64,
+    },
 }
 
 /// What became of a call; the id of a job that was added.
@@ -129,7 +137,23 @@ pub fn call(act: &Act, number: usize, jobs: &JobIds, cluster: &Cluster) -> Optio
             Call::Backfill { id: jobs.get(job)?.clone(), from_ms: to_ms - span_ms, to_ms }
         }
         Act::DeleteGroup { group } => Call::DeleteGroup(GROUPS[*group]),
+        Act::Drain { pick, drained } => {
+            let clients = clients(cluster);
+            let (group, client) = clients.get(pick % clients.len().max(1))?.clone();
+            Call::Drain { group, client, drained: *drained }
+        }
+        Act::StepDown { hold_ms } => Call::StepDown { hold_ms: *hold_ms },
     })
+}
+
+/// The registered clients, by group.
+fn clients(cluster: &Cluster) -> Vec<(String, String)> {
+    let keys = Keyspace::default();
+    let seat = |key: &[u8]| match keys.parse(&String::from_utf8_lossy(key))? {
+        Key::Client { group, client } => Some((group.to_string(), client.to_string())),
+        _ => None,
+    };
+    cluster.list(&keys.all()).iter().filter_map(|kv| seat(&kv.key)).collect()
 }
 
 /// The runs that are somewhere in etcd.
@@ -164,6 +188,10 @@ impl std::fmt::Display for Call {
                 let [from, to] = [from_ms, to_ms].map(|ms| Instant::from_ms(*ms));
                 write!(f, "backfill {id} from {from} to {to}")
             }
+            Self::Drain { group, client, drained } => {
+                write!(f, "{} {group}/{client}", if *drained { "drain" } else { "undrain" })
+            }
+            Self::StepDown { hold_ms } => write!(f, "step down for {hold_ms} ms"),
         }
     }
 }
@@ -224,6 +252,19 @@ async fn send(call: Call, mut api: Api) -> Result<(String, Made), Status> {
                 ..Default::default()
             };
             (format!("it has {} fires", api.start_backfill(request).await?.into_inner().fires), None)
+        }
+        Call::Drain { group, client, drained: true } => {
+            api.drain_client(api::DrainClientRequest { group, client }).await?;
+            done()
+        }
+        Call::Drain { group, client, drained: false } => {
+            api.undrain_client(api::UndrainClientRequest { group, client }).await?;
+            done()
+        }
+        Call::StepDown { hold_ms } => {
+            let request = api::StepDownRequest { node: String::new(), hold_ms: Some(hold_ms) };
+            let stepped = api.step_down(request).await?.into_inner();
+            (format!("{} leads after {}", stepped.leader, stepped.from), None)
         }
         Call::Cancel { run } => {
             api.cancel_run(api::CancelRunRequest { id: run.to_string() }).await?;

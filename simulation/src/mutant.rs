@@ -36,6 +36,8 @@ pub enum Step {
     Ask,
     AskBackfill,
     DeleteGroup,
+    /// A leader gives the leadership back.
+    Resign,
 }
 
 /// What a comparison is about.
@@ -100,8 +102,8 @@ const REGISTRATION: &str = "/clients/";
 
 use About::{Created, Modified};
 use Stage::{
-    Any, Backfilled, Cancelled, Chained, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Returning,
-    Scattered, Unanswered,
+    Any, Backfilled, Cancelled, Chained, Deaf, Deposed, Forgetful, Frozen, Hasty, Late, Regrouped, Resigning,
+    Returning, Scattered, Unanswered,
 };
 
 #[rustfmt::skip]
@@ -154,6 +156,8 @@ pub const MUTANTS: &[Mutant] = &[
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
     without("ask-backfill", Step::AskBackfill, BACKFILL, Created, Backfilled, 100),
+    without("ask-backfill-answer", Step::AskBackfill, ANSWER, Created, Backfilled, 100),
+    without("resign-term", Step::Resign, LEADER, Created, Resigning, 400),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
     Mutant { name: "counters-forgotten", defect: Defect::CountersForgotten, stage: Any, within: 100 },
     Mutant { name: "limit-unread", defect: Defect::LimitUnread, stage: Any, within: 100 },
@@ -222,6 +226,7 @@ pub fn step_of(request: &PbTxnRequest) -> Option<Step> {
     let leads = compares(LEADER);
     Some(match () {
         () if puts(LEADER) => Step::Campaign,
+        () if deletes(LEADER) => Step::Resign,
         // One that ends a run compares the jobs that follow it.
         () if leads && deletes(REQUEST) && (deletes(PENDING) || deletes(SNAPSHOT) || deletes(DELAY)) => {
             Step::Cancel

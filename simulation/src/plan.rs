@@ -13,6 +13,7 @@ use crate::act::JobIds;
 use crate::network::{Peer, Trouble};
 
 mod chains;
+mod operators;
 mod stages;
 
 pub use stages::Stage;
@@ -172,6 +173,14 @@ pub enum Act {
     DeleteGroup {
         group: usize,
     },
+    /// A registered client, by its number among them.
+    Drain {
+        pick: usize,
+        drained: bool,
+    },
+    StepDown {
+        hold_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -321,6 +330,7 @@ impl Plan {
         }
         plan.backfill(stage, jobs);
         plan.events.extend(chains::events(seed, stage, jobs));
+        plan.events.extend(operators::events(seed, stage));
         plan.events.extend(faults.into_iter().map(|(at, fault)| (at, Event::Fault(fault))));
         plan.events.sort_by_key(|(at, _)| *at);
         plan

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use forest_proto::admin::v1::admin_client::AdminClient;
 use forest_proto::admin::v1::{
     AddGroupRequest, AddJobRequest, Calendar, CancelRunRequest, Client, Cluster, DeleteCalendarRequest,
-    DeleteGroupRequest, DeleteJobRequest, EditJobRequest, GetClusterRequest, GetJobRequest, GetRunRequest,
-    Group, Job, ListClientsRequest, ListGroupsRequest, ListJobsRequest, ListNodesRequest, ListPendingRequest,
-    ListPlanRequest, ListRunsRequest, ListRunsResponse, NextFiresRequest, NextFiresResponse, Node,
-    PlannedFire, Run, RunJobRequest, SetCalendarRequest, SetJobEnabledRequest,
+    DeleteGroupRequest, DeleteJobRequest, DrainClientRequest, EditJobRequest, GetClusterRequest,
+    GetJobRequest, GetRunRequest, GetStatisticsRequest, Group, Job, ListClientsRequest, ListGroupsRequest,
+    ListJobsRequest, ListNodesRequest, ListPendingRequest, ListPlanRequest, ListRunsRequest,
+    ListRunsResponse, NextFiresRequest, NextFiresResponse, Node, PlannedFire, Run, RunJobRequest,
+    SetCalendarRequest, SetJobEnabledRequest, Statistics, StepDownRequest, StepDownResponse,
+    UndrainClientRequest,
 };
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
@@ -63,6 +65,15 @@ impl Admin {
     /// As every call.
     pub async fn list_nodes(&self) -> Answer<Vec<Node>> {
         Ok(self.read(async |mut c| c.list_nodes(ListNodesRequest {}).await).await?.nodes)
+    }
+
+    /// Asks the leader to give up the leadership.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn step_down(&self, node: &str) -> Answer<StepDownResponse> {
+        let request = StepDownRequest { node: node.into(), hold_ms: None };
+        self.change(async |mut c| c.step_down(request.clone()).await).await
     }
 
     /// Creates a group.
@@ -241,6 +252,33 @@ impl Admin {
     pub async fn cancel_run(&self, id: &str) -> Answer<()> {
         let request = CancelRunRequest { id: id.into() };
         self.change(async |mut c| c.cancel_run(request.clone()).await).await.map(drop)
+    }
+
+    /// Says that a client is to get no new runs.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn drain_client(&self, group: &str, client: &str) -> Answer<Client> {
+        let request = DrainClientRequest { group: group.into(), client: client.into() };
+        self.change(async |mut c| c.drain_client(request.clone()).await).await
+    }
+
+    /// Says that a client is to get runs again.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn undrain_client(&self, group: &str, client: &str) -> Answer<Client> {
+        let request = UndrainClientRequest { group: group.into(), client: client.into() };
+        self.change(async |mut c| c.undrain_client(request.clone()).await).await
+    }
+
+    /// What became of the runs of a job or a group, or of all, by hour, day, job or group.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn statistics(&self, request: GetStatisticsRequest) -> Answer<Vec<Statistics>> {
+        let request = GetStatisticsRequest { page_size: PAGE, ..request };
+        Ok(self.read(async |mut c| c.get_statistics(request.clone()).await).await?.items)
     }
 
     /// One page of runs.

@@ -1,5 +1,7 @@
 //! The history as another program sees it: rows of the published table, read with plain SQL.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 use forest_proto::time::Instant;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions, MySqlRow};
@@ -120,6 +122,43 @@ impl History {
     pub async fn count(&self) -> anyhow::Result<i64> {
         let count = sqlx::query_scalar("SELECT COUNT(*) FROM job_execute_snapshot").fetch_one(&self.pool);
         Ok(count.await?)
+    }
+
+    /// How many decided rows there are of each job and outcome.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn outcomes(&self) -> anyhow::Result<BTreeMap<(String, String), i64>> {
+        let sql = "SELECT job_id, outcome, COUNT(*) FROM job_execute_snapshot WHERE progress = 3 GROUP BY job_id, outcome";
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        let row = |row: &MySqlRow| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?));
+        rows.iter().map(row).collect()
+    }
+
+    /// The same as the counters beside the table have it.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn counted(&self) -> anyhow::Result<BTreeMap<(String, String), i64>> {
+        let mut counted = BTreeMap::new();
+        for outcome in [
+            "succeeded",
+            "failed",
+            "timed_out",
+            "cancelled",
+            "lost",
+            "no_client",
+            "overlap_skipped",
+            "misfire_skipped",
+        ] {
+            let sql = format!(
+                "SELECT job_id, CAST(SUM({outcome}) AS SIGNED) AS n FROM forest_job_hour GROUP BY job_id HAVING n > 0"
+            );
+            for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.pool).await? {
+                counted.insert((row.try_get(0)?, outcome.to_owned()), row.try_get(1)?);
+            }
+        }
+        Ok(counted)
     }
 }
 

@@ -75,6 +75,7 @@ async fn scheduling_goes_on_while_it_is(away: Away) {
     let rows = stage.cluster.history().all().await.expect("read");
     assert!(rows.iter().all(|row| row.outcome.as_deref() == Some("succeeded")));
     stage.assert_played_once(rows.len());
+    assert_counted(&stage.cluster.history()).await;
     let mut fires: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for row in &rows {
         fires.entry(&row.job_id).or_default().push(fire_of(&row.id));
@@ -156,8 +157,16 @@ async fn a_node_killed_between_saving_a_row_and_deleting_its_result_leaves_one_r
         for (run, row) in &seen {
             assert_eq!(now.get(run), Some(row), "saving it again changed nothing");
         }
+        assert_counted(&history).await;
     }
     stage.assert_played_once(ROUNDS * RUNS);
+}
+
+/// Each row that there is was counted, and once.
+async fn assert_counted(history: &History) {
+    let (rows, counted) = (history.outcomes().await.expect("read"), history.counted().await.expect("read"));
+    assert!(!rows.is_empty());
+    assert_eq!(counted, rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]

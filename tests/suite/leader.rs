@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forest_proto::time::Instant;
 use forest_tests::cluster::Cluster;
+use forest_tests::history::HistoryRow;
 use forest_tests::wait::eventually;
 use serde_json::json;
 
@@ -106,4 +107,56 @@ async fn a_leader_that_is_told_to_end_hands_over_at_once() {
     let handed_over = now();
     // Long before the lease of eight seconds would have run out: nothing is late enough to be a misfire.
     assert_every_second_once(&stage, &job, Instant::from_ms(handed_over.as_ms() + 3000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_asked_to_step_down_hands_over_and_loses_and_doubles_nothing() {
+    const TIMES: usize = 6;
+    // The lease is of no help: it would take far too long.
+    let Some(stage) = Stage::set(Cluster::builder().nodes(3).lease_ttl(Duration::from_secs(8))).await else {
+        return;
+    };
+    let _worker = stage.worker("worker", &[]).await;
+    let fields = json!({"cron": "* * * * * *", "misfire_threshold_ms": 60_000});
+    let job = stage.job(fields.clone()).await;
+    // More than one pipeline is busy.
+    for _ in 0..20 {
+        stage.job(fields.clone()).await;
+    }
+    eventually("the first run", Duration::from_secs(20), async || !stage.rows(&job).await.is_empty()).await;
+    let mut slowest = 0;
+    for _ in 0..TIMES {
+        let leader = stage.cluster.leader().await;
+        // Through a node that does not lead.
+        let admin = stage.cluster.followers().await[0].server.admin();
+        let stepped = admin.step_down("").await.expect("it follows");
+        assert!(stepped.from.starts_with(leader.server.name()), "{stepped:?}");
+        assert!(stepped.others == 2 && stepped.leader_term > stepped.term, "{stepped:?}");
+        assert_ne!(stepped.leader, stepped.from, "another one leads");
+        slowest = slowest.max(stepped.took_ms);
+        let refused = admin.step_down(&stepped.from).await.expect_err("it leads no more");
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused:?}");
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+    }
+    println!("the slowest of {TIMES} changes of leaders took {slowest} ms");
+    assert!(slowest < 4_000, "{slowest} ms");
+    let until = now();
+    assert_every_second_once(&stage, &job, until).await;
+    let rows: Vec<_> = stage.rows(&job).await.into_iter().filter(|row| fire_of(&row.id) <= until).collect();
+    let gap = |row: &HistoryRow| row.created_at.map_or(0, |at| at.as_ms()) - fire_of(&row.id).as_ms();
+    let latest = rows.iter().map(gap).max().unwrap_or_default();
+    println!("the latest of {} fires was created {latest} ms after its time", rows.len());
+    assert!(latest < 4_000, "{latest} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_without_another_node_takes_the_leadership_again() {
+    let Some(stage) = Stage::set(Cluster::builder().lease_ttl(Duration::from_secs(8))).await else { return };
+    let admin = stage.cluster.admin();
+    let stepped = admin.step_down("").await.expect("it follows");
+    assert_eq!((stepped.others, &stepped.leader), (0, &stepped.from), "{stepped:?}");
+    assert!(stepped.leader_term > stepped.term, "{stepped:?}");
+    let gateway = stage.cluster.etcd().gateway().await;
+    let wish = format!("{}/server/stepdown", stage.cluster.key_root());
+    assert_eq!(gateway.count(&wish).await.expect("counted"), 0, "what was followed is gone");
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod admin;
+mod again;
 mod architecture;
 mod backfill;
 mod broadcast;
@@ -12,6 +13,7 @@ mod cli;
 mod clients;
 mod dependencies;
 mod dev;
+mod drains;
 mod etcd_role;
 mod events;
 mod garbage;
@@ -22,6 +24,7 @@ mod load;
 mod outages;
 mod protocol_model;
 mod stage;
+mod statistics;
 mod tls;
 mod traps;
 mod triggers;

@@ -17,7 +17,7 @@ pub(super) use document::params;
 pub(super) use find::find;
 pub(super) use next::show as show_next;
 use show::JobView;
-pub(super) use start::{judge, wait};
+pub(super) use start::{judge, started, wait};
 
 use super::Context;
 use crate::args::{AddJob, DeleteJob, EditJob, JobCommand, ListJobs};

@@ -1,6 +1,12 @@
 //! `run`: runs, live and finished.
 
-use forest_proto::admin::v1::{CancelRunRequest, GetRunRequest, ListRunsRequest, Progress, Run};
+mod logs;
+
+use std::time::Duration;
+
+use forest_proto::admin::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, Progress, RetryRunRequest, Run,
+};
 use serde_json::{Value, json};
 
 use super::{Context, job};
@@ -26,6 +32,10 @@ pub(super) async fn run(context: &mut Context<'_>, command: RunCommand) -> Resul
             job::judge(context, &run, waited, wait_timeout)
         }
         RunCommand::Cancel { run } => cancel(context, run).await,
+        RunCommand::Retry { run, key, wait, wait_timeout } => {
+            retry(context, run, key, wait.then_some(wait_timeout)).await
+        }
+        RunCommand::Logs { run, follow } => logs::show(context, run, follow).await,
     }
 }
 
@@ -35,6 +45,19 @@ async fn cancel(context: &mut Context<'_>, id: String) -> Result<(), Failure> {
     context.api.write("cancel the run", call).await?;
     let message = format!("run {} was asked to stop, see `run get`", request.id);
     context.done("cancel_requested", "run", &request.id, &message)
+}
+
+async fn retry(
+    context: &mut Context<'_>,
+    id: String,
+    key: String,
+    wait: Option<Duration>,
+) -> Result<(), Failure> {
+    let request = RetryRunRequest { id, idempotency_key: key };
+    let call = async |mut client: Client| client.retry_run(request.clone()).await;
+    // Asking again gives the same run.
+    let id = context.api.read("run it again", call).await?.run_id;
+    job::started(context, id, wait).await
 }
 
 pub(super) async fn get(api: &mut Api, id: String) -> Result<Run, Failure> {
@@ -172,7 +195,9 @@ pub(super) fn fields(view: &View, run: &Run) -> Vec<Field> {
         field("created by", format!("{} (term {})", run.node, run.term)),
     ];
     if !run.cause.is_empty() {
-        fields.push(field("after", run.cause.as_str()));
+        // Of its own job it repeats one, of another job it follows one.
+        let repeats = run.cause.contains(&format!("-{}-", run.job_id));
+        fields.push(field(if repeats { "retry of" } else { "after" }, run.cause.as_str()));
     }
     if run.missed_fires > 0 {
         fields.push(field("missed fires", run.missed_fires.to_string()));
@@ -376,5 +401,18 @@ result         line one
         let ran = fake.cli(&["run", "get", "x"]).await;
         assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::NotFound, ""));
         assert_eq!(ran.stderr, "forest-cli: cannot get the run: no run x\n");
+    }
+
+    #[tokio::test]
+    async fn an_ended_run_is_run_again() {
+        let fake = Fake::start().await;
+        let again = fake.cli(&["run", "retry", "20261118110640000-10-1"]).await;
+        assert_eq!((again.exit, again.stdout.as_str()), (Exit::Ok, "r7\n"));
+        fake.state().polls = [Ok(run_in("finished", "succeeded"))].into();
+        let waited = fake.cli(&["run", "retry", "20261118110640000-10-1", "--key", "k", "--wait"]).await;
+        assert_eq!((waited.exit, waited.stdout.as_str()), (Exit::Ok, "r7\n"));
+        let id = "20261118110640000-10-1".to_owned();
+        assert_eq!(fake.state().retried, [(id.clone(), String::new()), (id, "k".to_owned())]);
+        assert_eq!(fake.cli(&["run", "retry", "r7"]).await.exit, Exit::Refused);
     }
 }

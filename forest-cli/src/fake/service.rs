@@ -136,6 +136,21 @@ impl Admin for Service {
         answer(ListNodesResponse { nodes: vec![node(1, true, 0), node(2, false, -12)] })
     }
 
+    async fn step_down(&self, request: Request<StepDownRequest>) -> Answer<StepDownResponse> {
+        let request = request.into_inner();
+        let node = request.node.clone();
+        self.state()?.step_down_asked = Some(request);
+        if node == "n2" {
+            return Err(refusal(
+                Code::FailedPrecondition,
+                "node \"n2\" does not lead: n1 does",
+                "NOT_LEADER",
+            ));
+        }
+        let (from, leader) = ("n1".into(), "n2".into());
+        answer(StepDownResponse { from, term: 42, others: 1, leader, leader_term: 43, took_ms: 12 })
+    }
+
     async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {
         let AddGroupRequest { name, remark, max_in_flight, dispatches_per_second } = request.into_inner();
         let mut state = self.state()?;
@@ -434,6 +449,47 @@ impl Admin for Service {
         answer(ListRunsResponse { live: vec![live], runs, next_page_token: String::new() })
     }
 
+    async fn retry_run(&self, request: Request<RetryRunRequest>) -> Answer<RetryRunResponse> {
+        let RetryRunRequest { id, idempotency_key } = request.into_inner();
+        if id == "r7" {
+            return Err(refusal(Code::FailedPrecondition, "run r7 has not ended", "RUN_ALIVE"));
+        }
+        self.state()?.retried.push((id, idempotency_key));
+        answer(RetryRunResponse { run_id: "r7".into() })
+    }
+
+    async fn list_attempts(&self, request: Request<ListAttemptsRequest>) -> Answer<ListAttemptsResponse> {
+        let (mut state, id) = (self.state()?, request.into_inner().id);
+        let next = if state.attempts.len() > 1 {
+            state.attempts.pop_front()
+        } else {
+            state.attempts.front().cloned()
+        };
+        let found = next.filter(|found| found.attempts.iter().any(|attempt| attempt.id == id));
+        answer(found.ok_or_else(|| Status::not_found(format!("no run {id}")))?)
+    }
+
+    async fn get_statistics(&self, request: Request<GetStatisticsRequest>) -> Answer<GetStatisticsResponse> {
+        self.state()?.statistics_asked = Some(request.into_inner());
+        let duration = Lengths { sum_ms: 1_000, max_ms: 1_500, parts: vec![8, 1, 1, 0, 0, 0] };
+        let delay = Lengths { sum_ms: 200, max_ms: 90, parts: vec![10, 0, 0, 0, 0, 0] };
+        let first = Statistics {
+            at: T0 / HOUR * HOUR,
+            job_id: "10".into(),
+            job_name: "bill".into(),
+            runs: 12,
+            succeeded: 9,
+            failed: 2,
+            timed_out: 1,
+            started: 10,
+            duration: Some(duration),
+            delay: Some(delay),
+            ..Statistics::default()
+        };
+        let second = Statistics { at: first.at + HOUR, runs: 3, misfire_skipped: 3, ..Statistics::default() };
+        answer(GetStatisticsResponse { items: vec![first, second], ..GetStatisticsResponse::default() })
+    }
+
     async fn list_plan(&self, _: Request<ListPlanRequest>) -> Answer<ListPlanResponse> {
         let fire = |at, id: &str, name: &str, cron: &str| PlannedFire {
             at,
@@ -449,7 +505,9 @@ impl Admin for Service {
 
     async fn list_clients(&self, request: Request<ListClientsRequest>) -> Answer<ListClientsResponse> {
         let group = request.into_inner().group;
+        let drained = self.state()?.drained.last().copied().unwrap_or_default();
         let first = Client {
+            drained,
             id: "w1-7f3a9".into(),
             name: "w1".into(),
             group: "trade".into(),
@@ -474,6 +532,18 @@ impl Admin for Service {
         let wanted = |client: &Client| group.is_empty() || client.group == group;
         let clients = [first, second].into_iter().filter(wanted).collect();
         answer(ListClientsResponse { clients, next_page_token: String::new() })
+    }
+
+    async fn drain_client(&self, request: Request<DrainClientRequest>) -> Answer<Client> {
+        self.state()?.drained.push(true);
+        let DrainClientRequest { group, client } = request.into_inner();
+        answer(Client { id: client, group, queued: 1, running: 2, drained: true, ..Client::default() })
+    }
+
+    async fn undrain_client(&self, request: Request<UndrainClientRequest>) -> Answer<Client> {
+        self.state()?.drained.push(false);
+        let UndrainClientRequest { group, client } = request.into_inner();
+        answer(Client { id: client, group, ..Client::default() })
     }
 
     async fn list_pending(&self, _: Request<ListPendingRequest>) -> Answer<ListPendingResponse> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forest_proto::record::{ClientRecord, Node, Role};
+use forest_proto::record::{ClientRecord, Drain, Node, Role};
 use forest_proto::{ClientId, GroupName};
 
 use super::{Admin, AdminError, Page, PageRequest};
@@ -47,6 +47,8 @@ pub(crate) struct ClientSummary {
     pub(crate) id: ClientId,
     pub(crate) group: GroupName,
     pub(crate) record: ClientRecord,
+    /// Who said that it is to get no new runs, and when.
+    pub(crate) drain: Option<Drain>,
     pub(crate) queued: usize,
     pub(crate) running: usize,
 }
@@ -140,12 +142,19 @@ fn list_clients(
     wanted.map(|(group, id, client)| client_summary(view, group, id, client)).collect()
 }
 
-fn client_summary(view: &View, group: &GroupName, id: &ClientId, client: &Client) -> ClientSummary {
-    let load = view.runs.load(&(group.clone(), id.clone()));
+pub(super) fn client_summary(
+    view: &View,
+    group: &GroupName,
+    id: &ClientId,
+    client: &Client,
+) -> ClientSummary {
+    let seat = (group.clone(), id.clone());
+    let load = view.runs.load(&seat);
     ClientSummary {
         id: id.clone(),
         group: group.clone(),
         record: client.record.clone(),
+        drain: view.drains.get(&seat).cloned(),
         queued: load.map_or(0, |load| load.queued.len()),
         running: load.map_or(0, |load| load.running.len()),
     }

@@ -22,6 +22,9 @@ pub(crate) enum AdminError {
     BackfillExists { job: String },
     #[error("job {name:?} is followed by {what}: take it out of them first")]
     JobInUse { name: String, what: String },
+    /// The word is for programs.
+    #[error("{what}")]
+    NotNow { reason: &'static str, what: String },
     #[error("this node's clock is {skew_ms} ms off the other nodes': set it right, or use another node")]
     ClockSkew { skew_ms: i64 },
     #[error(transparent)]
@@ -59,6 +62,7 @@ impl AdminError {
             Self::CalendarInUse { .. } => "CALENDAR_IN_USE",
             Self::BackfillExists { .. } => "BACKFILL_EXISTS",
             Self::JobInUse { .. } => "JOB_IN_USE",
+            Self::NotNow { reason, .. } => reason,
             Self::ClockSkew { .. } => "CLOCK_SKEW",
             Self::Denied(_) => "DENIED",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",

@@ -7,11 +7,13 @@
 //! committed together with the record of who made it.
 
 mod access;
+mod attempts;
 mod audit;
 mod backfills;
 mod calendars;
 mod cluster;
 mod dependencies;
+mod drains;
 mod error;
 mod events;
 pub(crate) mod explain;
@@ -21,8 +23,11 @@ mod jobs;
 mod original;
 mod probes;
 mod requests;
+mod retries;
 mod runs;
 mod shards;
+mod statistics;
+mod step_down;
 mod validate;
 mod write;
 
@@ -38,6 +43,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
+pub(crate) use attempts::Attempts;
 pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
@@ -52,6 +58,8 @@ pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
+pub(crate) use statistics::{Statistic, StatisticsPage, StatisticsQuery};
+pub(crate) use step_down::SteppedDown;
 
 use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;

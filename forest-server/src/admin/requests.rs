@@ -6,14 +6,28 @@ use std::time::Duration;
 
 use forest_etcd::Txn;
 use forest_proto::record::{Answer, Request, RequestKind, Role, decode, encode};
+use forest_proto::time::Instant;
 use forest_proto::{ClientId, GroupName, JobId, RequestKey, RunId};
 
 use super::audit::Deed;
+use super::jobs::StoredJob;
 use super::write::Written;
 use super::{Admin, AdminError, validate};
 
 /// How long the answer to a request with an idempotency key is remembered.
 const REMEMBER: Duration = Duration::from_secs(3600);
+
+/// What distinguishes a run that is asked for from others of its job.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// In place of the job's.
+    pub(super) params: Option<String>,
+    /// The only client that may take it.
+    pub(super) client: Option<ClientId>,
+    /// The run that it repeats, and the time which that was for.
+    pub(super) retry_of: Option<RunId>,
+    pub(super) scheduled_at: Option<Instant>,
+}
 
 impl Admin {
     /// Asks for a run. The same key within an hour gives the same run.
@@ -25,11 +39,22 @@ impl Admin {
         client: &str,
     ) -> Result<RunId, AdminError> {
         params.as_deref().map_or(Ok(()), validate::check_params)?;
-        let before = self.job(id).await?;
-        let group = before.job.group.clone();
-        self.require_in(Role::Operator, &group)?;
-        let client = self.named_client(&group, client).await?;
-        let job = before.job.id;
+        let job = self.job(id).await?;
+        self.require_in(Role::Operator, &job.job.group)?;
+        let client = self.named_client(&job.job.group, client).await?;
+        let wanted = Wanted { params, client, ..Wanted::default() };
+        self.ask_run(job, wanted, key, Deed::new("job.run", id, None)).await
+    }
+
+    /// Asks for a run in the name of somebody who may; `deed` says what that is called.
+    pub(super) async fn ask_run(
+        &self,
+        before: StoredJob,
+        wanted: Wanted,
+        key: &str,
+        deed: Deed<'_>,
+    ) -> Result<RunId, AdminError> {
+        let (job, group) = (before.job.id, before.job.group);
         let named = !key.is_empty();
         let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
         let key = RequestKey::new(key)
@@ -42,9 +67,11 @@ impl Admin {
             job: job.clone(),
             run: run.clone(),
             requested_at: now,
-            params,
-            client,
+            params: wanted.params,
+            client: wanted.client,
             by,
+            retry_of: wanted.retry_of,
+            scheduled_at: wanted.scheduled_at,
         };
         let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
         let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
@@ -57,7 +84,7 @@ impl Admin {
             txn = txn.absent(answer_key.clone()).put_leased(answer_key.clone(), answer, lease);
             txn = txn.or_get(answer_key);
         }
-        let deed = Deed::new("job.run", id, Some(&group)).saying("run", run.as_str());
+        let deed = Deed { group: Some(&group), ..deed.saying("run", run.as_str()) };
         let found = match self.commit(self.audited(txn, deed)).await? {
             Written::Done => return Ok(run),
             Written::Refused(found) => found,
@@ -67,7 +94,7 @@ impl Admin {
             Some(_) => {
                 Err(AdminError::invalid("idempotency_key", "was used for another job: choose a new one"))
             }
-            None => Err(AdminError::Conflict { what: format!("job {id}") }),
+            None => Err(AdminError::Conflict { what: format!("job {job}") }),
         }
     }
 
@@ -104,6 +131,8 @@ impl Admin {
             params: None,
             client: None,
             by,
+            retry_of: None,
+            scheduled_at: None,
         };
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
         let value = encode(&request);

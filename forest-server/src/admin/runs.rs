@@ -134,7 +134,7 @@ impl Admin {
 
     /// Reads the documents of those that are being executed: how far they are is nowhere else. An etcd that does
     /// not answer leaves the list as it is.
-    async fn with_documents(&self, mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
+    pub(super) async fn with_documents(&self, mut runs: Vec<RunSummary>) -> Vec<RunSummary> {
         let key = |summary: &RunSummary| {
             let (group, run) = (GroupName::new(&summary.group).ok()?, summary.id.parse::<RunId>().ok()?);
             Some(self.inner.keys.execution(&group, summary.client.parse().ok().as_ref(), &run))

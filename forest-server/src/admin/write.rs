@@ -37,7 +37,7 @@ impl Admin {
         let mark = RequestKey::new(format!("{:016x}", fastrand::u64(..)))
             .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"));
         let mark = self.inner.keys.mark(&mark);
-        let mut lost = String::new();
+        let mut lost = None;
         for _ in 0..TRIES {
             let lease = self.marks_lease().await?;
             let txn =
@@ -48,15 +48,16 @@ impl Admin {
                     Some(mark) => return self.shown(mark.mod_revision).await,
                     None => return Ok(Written::Refused(found)),
                 },
-                Ok(Outcome::Unknown { cause }) => lost = cause,
-                // Somebody has revoked it, or etcd was restored.
-                Err(Error::LeaseGone) => *self.inner.marks.0.lock().await = None,
+                Ok(Outcome::Unknown { cause }) => lost = Some(unanswered(&cause)),
+                // Ours was revoked, or etcd was restored; or it is another one of the change.
+                Err(error @ Error::LeaseGone) => {
+                    *self.inner.marks.0.lock().await = None;
+                    lost = lost.or(Some(error.into()));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(AdminError::Unavailable(format!(
-            "etcd did not answer, the change may or may not have been made: {lost}"
-        )))
+        Err(lost.unwrap_or_else(|| unanswered("")))
     }
 
     async fn marks_lease(&self) -> Result<i64, AdminError> {
@@ -79,4 +80,8 @@ impl Admin {
         }
         Ok(Written::Done)
     }
+}
+
+fn unanswered(cause: &str) -> AdminError {
+    AdminError::Unavailable(format!("etcd did not answer, the change may or may not have been made: {cause}"))
 }

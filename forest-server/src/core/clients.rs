@@ -19,12 +19,15 @@ pub(crate) struct Clients {
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) record: ClientRecord,
+    /// The revision at which somebody said that it is to get no new runs.
+    pub(crate) drained: Option<i64>,
 }
 
 impl Client {
     /// Whether it would take a run for this target.
     pub(crate) fn serves(&self, target: &TargetName) -> bool {
-        !self.record.draining && self.record.targets.as_ref().is_none_or(|targets| targets.contains(target))
+        let takes_any = !self.record.draining && self.drained.is_none();
+        takes_any && self.record.targets.as_ref().is_none_or(|targets| targets.contains(target))
     }
 
     /// How many runs it may hold, running and waiting: enough waiting that no slot stands idle while the
@@ -62,6 +65,14 @@ impl Clients {
         let new = group.insert(seat.1, Entry { value: client, revision, listing }).is_none();
         self.count += usize::from(new);
         true
+    }
+
+    /// Notes that a client is drained, or is so no longer.
+    pub(crate) fn set_drained(&mut self, seat: &Seat, drained: Option<i64>) {
+        let entry = self.groups.get_mut(&seat.0).and_then(|group| group.get_mut(&seat.1));
+        if let Some(entry) = entry {
+            entry.value.drained = drained;
+        }
     }
 
     pub(crate) fn remove(&mut self, seat: &Seat, revision: i64) -> Option<Client> {

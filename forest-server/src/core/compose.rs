@@ -44,7 +44,7 @@ pub(crate) struct Occasion {
     pub(crate) checkpoint: Option<String>,
     /// The only client that may take it.
     pub(crate) pinned: Option<ClientId>,
-    /// The run of another job that it follows.
+    /// The run of another job that it follows, or the one of its own job that it repeats.
     pub(crate) cause: Option<RunId>,
     /// Which shard of a broadcast it is.
     pub(crate) shard: Option<Shard>,
@@ -139,7 +139,8 @@ impl Composer<'_> {
             job: job.id.clone(),
             group: ended.group.clone(),
             // A worker of the original does not hand the fire time on; the run has it too.
-            scheduled_at: ended.id.at(),
+            // A worker of the original does not hand it on; the id has it, but for a run that was run again.
+            scheduled_at: if ended.scheduled_at.as_ms() == 0 { ended.id.at() } else { ended.scheduled_at },
             origin: Origin::Retry,
             params: (ended.params != job.params).then(|| ended.params.clone()),
             planned_for: None,

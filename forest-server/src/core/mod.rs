@@ -13,6 +13,7 @@
 //! * [`access`]: who may administer the cluster.
 //! * [`spread`]: what becomes of a broadcast and its shards, as documents.
 //! * [`feed`]: what happened, for those who want to be told.
+//! * [`step_down`]: a leader that is asked to give up the leadership.
 //! * [`term`]: what a leader needs in order to write anything.
 //! * [`clock_guard`]: whether the wall clock can be trusted.
 //!
@@ -37,6 +38,7 @@ pub(crate) mod routing;
 pub(crate) mod runs;
 pub(crate) mod skips;
 pub(crate) mod spread;
+pub(crate) mod step_down;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;

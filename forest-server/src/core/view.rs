@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node,
-    Request, Snapshot, Spread, Status,
+    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Drain, Execution, ExecutionState, Group, Join,
+    Node, Request, Snapshot, Spread, Status, StepDown,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -74,8 +74,12 @@ pub(crate) struct View {
     pub(crate) jobs: Jobs,
     pub(crate) runs: Runs,
     pub(crate) clients: Clients,
+    /// The clients that are to get no new runs.
+    pub(crate) drains: Table<Seat, Drain>,
     pub(crate) groups: Table<GroupName, Group>,
     pub(crate) nodes: Table<NodeId, Node>,
+    /// What the leader is asked to.
+    pub(crate) step_down: Table<(), StepDown>,
     pub(crate) requests: Table<(Segment, RequestKey), Request>,
     pub(crate) backfills: Table<JobId, StoredBackfill>,
     /// What jobs that follow several others have seen of them.
@@ -103,8 +107,10 @@ impl View {
             jobs: Jobs::new(segments, default_zone),
             runs: Runs::default(),
             clients: Clients::default(),
+            drains: Table::default(),
             groups: Table::default(),
             nodes: Table::default(),
+            step_down: Table::default(),
             requests: Table::default(),
             backfills: Table::default(),
             joins: Table::default(),
@@ -264,6 +270,9 @@ impl View {
                 }
             }
             Key::Node(id) => self.put_node(id, kv, live)?,
+            Key::StepDown => {
+                self.step_down.put((), read(&kv.value)?, revision, listing);
+            }
             Key::Group(name) => {
                 if self.groups.put(name.clone(), read(&kv.value)?, revision, listing) {
                     self.touched.groups.insert(name);
@@ -272,10 +281,21 @@ impl View {
             Key::Client { group, client } => {
                 let record = ClientRecord::read(&kv.value).ok_or("neither a registration nor a name")?;
                 let seat = (group, client);
-                let entry = Client { record };
+                let drained = self.drains.entry(&seat).map(|drain| drain.revision);
+                let entry = Client { record, drained };
                 if self.clients.put(seat.clone(), entry, revision, listing) {
                     self.touched.seats.push(seat);
                 }
+            }
+            Key::Drain { group, client } => {
+                let seat = (group, client);
+                // Whatever it says: somebody wants the client to have rest.
+                let drain = read::<Drain>(&kv.value);
+                if self.drains.put(seat.clone(), drain.clone().unwrap_or_default(), revision, listing) {
+                    self.clients.set_drained(&seat, Some(revision));
+                    self.touched.seats.push(seat);
+                }
+                drain?;
             }
             Key::Request { segment, key } => {
                 let id = (segment, key);
@@ -479,6 +499,9 @@ impl View {
                     self.leader = None;
                 }
             }
+            Key::StepDown => {
+                self.step_down.remove(&(), revision);
+            }
             Key::Node(id) => {
                 self.nodes.remove(&id, revision);
                 self.heartbeats.remove(&id);
@@ -494,6 +517,7 @@ impl View {
                 let seat = (group, client);
                 self.remove_client(seat, revision);
             }
+            Key::Drain { group, client } => self.remove_drain((group, client), revision),
             Key::Request { segment, key } => {
                 self.requests.remove(&(segment, key), revision);
             }
@@ -588,6 +612,13 @@ impl View {
         }
     }
 
+    fn remove_drain(&mut self, seat: Seat, revision: i64) {
+        if self.drains.remove(&seat, revision).is_some() {
+            self.clients.set_drained(&seat, None);
+            self.touched.seats.push(seat);
+        }
+    }
+
     /// Forgets what the list at `revision` did not name.
     fn sweep(&mut self, revision: i64) {
         let deleted = revision + 1;
@@ -615,9 +646,15 @@ impl View {
             self.nodes.remove(&id, deleted);
             self.heartbeats.remove(&id);
         }
+        for one in self.step_down.stale(listing, revision) {
+            self.step_down.remove(&one, deleted);
+        }
         for seat in self.clients.stale(listing, revision) {
             self.feed.expect(self.keys.client(&seat.0, &seat.1), revision, None);
             self.remove_client(seat, deleted);
+        }
+        for seat in self.drains.stale(listing, revision) {
+            self.remove_drain(seat, deleted);
         }
         for id in self.requests.stale(listing, revision) {
             self.requests.remove(&id, deleted);

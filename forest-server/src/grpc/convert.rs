@@ -7,9 +7,9 @@ use forest_proto::time::Instant;
 
 use crate::access::Caller;
 use crate::admin::{
-    Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, Link, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
-    UserSummary,
+    Admin, AdminError, Attempts, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation,
+    Fire, GroupSummary, Link, NodeSummary, RunState, RunSummary, SteppedDown, StoredCalendar, StoredJob,
+    TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -80,6 +80,27 @@ impl From<NodeSummary> for api::Node {
             leader: n.leads,
             started_at: n.node.started_at.as_ms(),
             clock_skew_ms: n.skew_ms,
+        }
+    }
+}
+
+impl From<Attempts> for api::ListAttemptsResponse {
+    fn from(attempts: Attempts) -> Self {
+        let ended = attempts.ended;
+        Self { attempts: attempts.runs.into_iter().map(Into::into).collect(), ended }
+    }
+}
+
+impl From<SteppedDown> for api::StepDownResponse {
+    fn from(stepped: SteppedDown) -> Self {
+        let (leader, leader_term) = stepped.next.unwrap_or_default();
+        Self {
+            from: stepped.from,
+            term: stepped.term,
+            others: count(stepped.others),
+            leader,
+            leader_term,
+            took_ms: u64::try_from(stepped.took.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -219,6 +240,9 @@ impl From<ClientSummary> for api::Client {
             draining: c.record.draining,
             started_at: ms(c.record.started_at),
             labels: c.record.labels.into_iter().collect(),
+            drained: c.drain.is_some(),
+            drained_at: c.drain.as_ref().map_or(0, |drain| drain.at.as_ms()),
+            drained_by: c.drain.map(|drain| drain.by).unwrap_or_default(),
         }
     }
 }
@@ -275,6 +299,7 @@ fn of_snapshot(s: Snapshot) -> api::Run {
         term: s.term,
         missed_fires: s.missed_fires,
         cause: s.cause.map(String::from).unwrap_or_default(),
+        checkpoint: s.checkpoint.unwrap_or_default(),
         ..api::Run::default()
     }
 }

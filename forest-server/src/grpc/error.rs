@@ -22,6 +22,7 @@ pub(super) fn status(error: AdminError) -> Status {
         | AdminError::CalendarInUse { .. }
         | AdminError::BackfillExists { .. }
         | AdminError::JobInUse { .. }
+        | AdminError::NotNow { .. }
         | AdminError::ClockSkew { .. } => Code::FailedPrecondition,
         AdminError::Unavailable(_) => Code::Unavailable,
     };

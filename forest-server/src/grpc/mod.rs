@@ -3,6 +3,7 @@
 mod convert;
 mod error;
 mod events;
+mod statistics;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::port::Peer;
 pub(crate) use convert::planned_fire;
 pub(crate) use events::messages;
 pub use forest_proto::admin::v1::admin_server::AdminServer;
+pub(crate) use statistics::by;
 
 /// The service to mount.
 pub struct AdminApi {
@@ -100,6 +102,13 @@ impl Service for AdminApi {
         let admin = self.acting(&request).await?;
         let nodes = admin.nodes().await.map_err(error::status)?;
         Ok(Response::new(api::ListNodesResponse { nodes: nodes.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn step_down(&self, request: Request<api::StepDownRequest>) -> Answer<api::StepDownResponse> {
+        let admin = self.acting(&request).await?;
+        let api::StepDownRequest { node, hold_ms } = request.into_inner();
+        let stepped = admin.step_down(&node, hold_ms.map(Duration::from_millis)).await;
+        Ok(Response::new(stepped.map_err(error::status)?.into()))
     }
 
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
@@ -317,6 +326,22 @@ impl Service for AdminApi {
         Ok(Response::new(api::CancelRunResponse {}))
     }
 
+    async fn retry_run(&self, request: Request<api::RetryRunRequest>) -> Answer<api::RetryRunResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let run = admin.retry_run(&request.id, &request.idempotency_key).await.map_err(error::status)?;
+        Ok(Response::new(api::RetryRunResponse { run_id: run.to_string() }))
+    }
+
+    async fn list_attempts(
+        &self,
+        request: Request<api::ListAttemptsRequest>,
+    ) -> Answer<api::ListAttemptsResponse> {
+        let admin = self.acting(&request).await?;
+        let attempts = admin.attempts(&request.into_inner().id).await.map_err(error::status)?;
+        Ok(Response::new(attempts.into()))
+    }
+
     async fn list_runs(&self, request: Request<api::ListRunsRequest>) -> Answer<api::ListRunsResponse> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();
@@ -335,6 +360,17 @@ impl Service for AdminApi {
             runs: ended.items.into_iter().map(Into::into).collect(),
             next_page_token: ended.next,
         }))
+    }
+
+    async fn get_statistics(
+        &self,
+        request: Request<api::GetStatisticsRequest>,
+    ) -> Answer<api::GetStatisticsResponse> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let query = statistics::query(&request).map_err(error::status)?;
+        let found = admin.statistics(query, page(request.page_size, request.page_token)).await;
+        Ok(Response::new(found.map_err(error::status)?.into()))
     }
 
     async fn list_plan(&self, request: Request<api::ListPlanRequest>) -> Answer<api::ListPlanResponse> {
@@ -356,6 +392,20 @@ impl Service for AdminApi {
         let next_page_token = clients.next;
         let clients = clients.items.into_iter().map(Into::into).collect();
         Ok(Response::new(api::ListClientsResponse { clients, next_page_token }))
+    }
+
+    async fn drain_client(&self, request: Request<api::DrainClientRequest>) -> Answer<api::Client> {
+        let admin = self.acting(&request).await?;
+        let api::DrainClientRequest { group, client } = request.into_inner();
+        let drained = admin.drain_client(&group, &client).await.map_err(error::status)?;
+        Ok(Response::new(drained.into()))
+    }
+
+    async fn undrain_client(&self, request: Request<api::UndrainClientRequest>) -> Answer<api::Client> {
+        let admin = self.acting(&request).await?;
+        let api::UndrainClientRequest { group, client } = request.into_inner();
+        let undrained = admin.undrain_client(&group, &client).await.map_err(error::status)?;
+        Ok(Response::new(undrained.into()))
     }
 
     async fn list_pending(

@@ -4,6 +4,7 @@
 mod api;
 mod body;
 mod caller;
+mod counting;
 mod legacy;
 mod origin;
 mod probes;
@@ -17,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::compression::CompressionLayer;
 
+pub(crate) use self::counting::counted;
 use crate::access::{Gate, Oidc};
 use crate::admin::Administration;
 

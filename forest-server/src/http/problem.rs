@@ -71,6 +71,11 @@ fn in_chinese(code: &str) -> &'static str {
         "CALENDAR_IN_USE" => "日历仍在使用",
         "JOB_IN_USE" => "仍有任务依赖此任务",
         "BACKFILL_EXISTS" => "补跑已在进行",
+        "NOT_LEADER" => "该节点不是主节点",
+        "RUN_ALIVE" => "该次执行尚未结束",
+        "RUN_IS_SHARD" => "该次执行是广播的一个分片",
+        "RUN_FOREIGN" => "该次执行不是由本系统创建的",
+        "PARAMS_NOT_STORED" => "历史中没有保存参数",
         "CLOCK_SKEW" => "节点时钟偏差过大",
         "DENIED" => "权限不足",
         "UNAUTHENTICATED" => "未登录或登录已过期",
@@ -95,6 +100,7 @@ impl From<AdminError> for Problem {
             | AdminError::CalendarInUse { .. }
             | AdminError::JobInUse { .. }
             | AdminError::BackfillExists { .. }
+            | AdminError::NotNow { .. }
             | AdminError::ClockSkew { .. } => StatusCode::CONFLICT,
             AdminError::Denied(_) => StatusCode::FORBIDDEN,
             AdminError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,

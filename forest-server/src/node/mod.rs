@@ -8,12 +8,7 @@ mod meta;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
-use forest_etcd::{
-    Backoff, Clock, KeyRange, Session, SharedClock, Store, SystemClock, Tasks, WatchConfig, Watcher,
-};
+use forest_etcd::{Backoff, KeyRange, Session, SharedClock, Store, SystemClock, Tasks, WatchConfig, Watcher};
 use forest_proto::record::Node as NodeRecord;
 use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
@@ -26,7 +21,7 @@ use crate::collect::{AuditCollector, Collector};
 use crate::config::Config;
 use crate::core::compose::Defaults;
 use crate::grpc::{AdminApi, AdminServer};
-use crate::http::Web;
+use crate::http::{Web, counted};
 use crate::port::{self, Tls};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::store::History;
@@ -177,11 +172,8 @@ impl Node {
                 ("metrics", Ok(()))
             });
         }
-        let http = crate::http::router(self.web.clone())
-            .layer(from_fn(|request, next| counted("http", request, next)));
-        let grpc =
-            crate::grpc::router(self.api()).layer(from_fn(|request, next| counted("grpc", request, next)));
-        let router = http.merge(grpc);
+        let http = counted("http", crate::http::router(self.web.clone()));
+        let router = http.merge(counted("grpc", crate::grpc::router(self.api())));
         let token = self.shutdown.clone();
         self.duties.spawn(async move { ("api", port::serve(listener, tls, router, token).await) });
         if self.web.gate.login_is_on() {
@@ -265,17 +257,4 @@ async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &Cancel
             return false;
         }
     }
-}
-
-/// Counts a call and the time until its answer begins.
-async fn counted(face: &'static str, request: Request, next: Next) -> Response {
-    let begun = SystemClock.boot();
-    let response = next.run(request).await;
-    // gRPC says what went wrong before its body only if there is no body.
-    let status = match (face, response.headers().get("grpc-status")) {
-        ("grpc", status) => status.and_then(|status| status.to_str().ok()).unwrap_or("0").to_owned(),
-        _ => response.status().as_str().to_owned(),
-    };
-    crate::metrics::answered(face, status, SystemClock.boot().saturating_sub(begun));
-    response
 }

@@ -21,6 +21,17 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 const PAGE: usize = 5_000;
 
 /// A follower's attempts to lead.
+/// A leader that was asked to give up the leadership and begins nothing new: what is in flight comes to its end first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GivingUp {
+    /// For so long it leaves the leadership to others.
+    hold: Duration,
+    /// Time since boot at which it gives up whatever is in flight, or tries again to.
+    next_at: Duration,
+    /// Whether it has told etcd so and waits for the answer.
+    told: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Campaign {
     running: bool,
@@ -28,6 +39,8 @@ pub(super) struct Campaign {
     next_at: Duration,
     /// The leader key was seen in etcd as of this revision: no use trying before the view is as far.
     not_before: i64,
+    /// The leadership is left to others until one has taken it.
+    holds: bool,
 }
 
 impl Campaign {
@@ -38,6 +51,12 @@ impl Campaign {
     fn pause(&mut self, now: Now) {
         self.not_before = 0;
         self.next_at = now.boot + TRY_AGAIN;
+    }
+}
+
+impl GivingUp {
+    pub(super) fn until_next(&self, now: Now) -> Duration {
+        if self.told { Duration::MAX } else { self.next_at.saturating_sub(now.boot) }
     }
 }
 
@@ -54,10 +73,13 @@ impl Scheduler {
                         term,
                         "resigning: the wall clock was set, and the other nodes do not agree with it"
                     );
-                    let (store, txn) = (self.store.clone(), self.resignation(term));
+                    let (store, txn) = (self.store.clone(), leading.resignation(&self.config.keys));
                     // Whatever becomes of it, it is no leader any more; and the view will tell.
-                    self.in_flight.spawn(async move { Answer::Resigned(store.commit(txn).await) });
+                    self.in_flight
+                        .spawn(async move { Answer::Resigned { term, result: store.commit(txn).await } });
                     self.step_down(now);
+                } else {
+                    self.give_up_if_asked(now);
                 }
             }
             Role::Follower(_) => self.campaign_if_needed(now),
@@ -77,12 +99,57 @@ impl Scheduler {
         (caught_up && !leads).then_some("the leader key is gone or another's")
     }
 
+    /// What is asked of a leader is followed in good order: nothing new is begun, what is in flight gets some time to come
+    /// to its end, and then the leadership is given back.
+    fn give_up_if_asked(&mut self, now: Now) {
+        let Role::Leader(leading) = &mut self.role else { return };
+        if leading.giving_up.is_none() {
+            let Some(hold) = leading.asked_to_step_down(&self.view) else { return };
+            tracing::info!(term = leading.term_number(), ?hold, "stepping down, as somebody asked for it");
+            leading.giving_up = Some(GivingUp { hold, next_at: now.boot + RESIGN_GRACE, told: false });
+        }
+        let Some(giving_up) = &mut leading.giving_up else { return };
+        let due = self.in_flight.is_empty() || giving_up.next_at <= now.boot;
+        if !due || giving_up.told {
+            return;
+        }
+        giving_up.told = true;
+        let (term, store) = (leading.term_number(), self.store.clone());
+        let txn = leading.resignation(&self.config.keys);
+        self.in_flight.spawn(async move { Answer::Resigned { term, result: store.commit(txn).await } });
+    }
+
+    /// etcd says whether the leadership was given back. If it does not, it is told again: a leader that leads no longer
+    /// and is still called one would be in everybody's way.
+    pub(super) fn resigned(&mut self, term: i64, result: Result<Outcome, Error>) {
+        tracing::info!(term, ?result, "resigned");
+        let now = self.now();
+        let Role::Leader(leading) = &mut self.role else { return };
+        let Some(giving_up) = leading.giving_up.as_mut().filter(|_| leading.term.number() == term) else {
+            return;
+        };
+        if matches!(result, Ok(Outcome::Unknown { .. }) | Err(_)) {
+            (giving_up.told, giving_up.next_at) = (false, now.boot + TRY_AGAIN);
+            return;
+        }
+        let hold = giving_up.hold;
+        self.role = Role::Follower(Campaign {
+            next_at: now.boot + hold.max(TRY_AGAIN),
+            holds: !hold.is_zero(),
+            ..Campaign::default()
+        });
+    }
+
     fn step_down(&mut self, now: Now) {
         self.role = Role::Follower(Campaign { next_at: now.boot + TRY_AGAIN, ..Campaign::default() });
     }
 
     fn campaign_if_needed(&mut self, now: Now) {
         let Role::Follower(campaign) = &mut self.role else { return };
+        if campaign.holds && self.view.leader().is_some_and(|leader| leader.node != self.config.node.as_str())
+        {
+            (campaign.holds, campaign.next_at) = (false, now.boot);
+        }
         let vacant = self.view.leader().is_none() && self.view.revision() >= campaign.not_before;
         let due = (vacant && campaign.not_before > 0) || campaign.next_at <= now.boot;
         if campaign.running || !due || !self.view.is_complete() {
@@ -154,11 +221,6 @@ impl Scheduler {
         self.in_flight.spawn(async move { Answer::Rolled { term: number, result: listing.await } });
     }
 
-    fn resignation(&self, term: i64) -> Txn {
-        let key = self.config.keys.leader();
-        Txn::new().created(key.clone(), term).delete(key)
-    }
-
     /// Gives the leadership back, so that nobody has to wait for the lease to end.
     pub(super) async fn resign(mut self) {
         let role = std::mem::replace(&mut self.role, Role::Follower(Campaign::default()));
@@ -166,7 +228,7 @@ impl Scheduler {
         let _ =
             tokio::time::timeout(RESIGN_GRACE, async { while self.in_flight.join_next().await.is_some() {} })
                 .await;
-        match self.store.commit(self.resignation(leading.term_number())).await {
+        match self.store.commit(leading.resignation(&self.config.keys)).await {
             Ok(Outcome::Applied { .. }) => tracing::info!(term = leading.term_number(), "resigned"),
             other => tracing::warn!(?other, "could not resign: the lease's end will do it"),
         }

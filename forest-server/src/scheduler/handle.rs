@@ -101,6 +101,25 @@ impl SchedulerHandle {
         }
     }
 
+    /// Looks whenever the view has changed, until `look` finds what it looks for. `None`: not within that time.
+    pub(crate) async fn until<T: Send + 'static>(
+        &self,
+        within: Duration,
+        look: impl Fn(&Reading<'_>) -> Option<T> + Clone + Send + 'static,
+    ) -> Result<Option<T>, Unanswered> {
+        let mut progress = self.progress.clone();
+        let found = async {
+            loop {
+                progress.mark_unchanged();
+                if let Some(found) = self.read(look.clone()).await? {
+                    return Ok(found);
+                }
+                progress.changed().await.map_err(|_| Unanswered::Ended)?;
+            }
+        };
+        tokio::time::timeout(within, found).await.ok().transpose()
+    }
+
     /// Waits until there is something to collect, and takes up to `limit` of it. What is taken is not handed
     /// out again before it is released.
     pub(crate) async fn take_settled(&self, limit: usize) -> Result<Vec<Settled>, Unanswered> {

@@ -119,7 +119,10 @@ enum Answer {
         result: Result<Roll, Error>,
     },
     /// The leader key is gone, or was not ours any more, or hangs on a lease that tells the same later.
-    Resigned(Result<Outcome, Error>),
+    Resigned {
+        term: i64,
+        result: Result<Outcome, Error>,
+    },
 }
 
 enum Event {
@@ -253,7 +256,7 @@ impl Scheduler {
         let now = self.now();
         match (answer, &mut self.role) {
             (Answer::Campaigned { lease, result }, _) => self.campaigned(lease, result),
-            (Answer::Resigned(result), _) => tracing::info!(?result, "resigned"),
+            (Answer::Resigned { term, result }, _) => self.resigned(term, result),
             (Answer::Rolled { term, result }, Role::Leader(leading)) if leading.leads(term) => {
                 if let Err(error) = &result {
                     tracing::warn!(%error, "could not list the runs: listing everything");
@@ -296,6 +299,7 @@ impl Scheduler {
                 self.view.runs.forget_marks();
                 self.view.touched = Default::default();
             }
+            Role::Leader(leading) if leading.giving_up.is_some() => {}
             Role::Leader(leading) => {
                 let mut duties = leading.drive(&mut self.view, now, held);
                 let (term, unclear) = (leading.term_number(), std::mem::take(&mut duties.unclear));
@@ -337,6 +341,9 @@ impl Scheduler {
             // The end of the first listing is an event.
             Role::Follower(_) if !self.view.is_complete() => LOOK_AGAIN,
             Role::Follower(campaign) => campaign.until_next(now),
+            Role::Leader(leading) if leading.giving_up.is_some() => {
+                leading.giving_up.map_or(LOOK_AGAIN, |giving_up| giving_up.until_next(now))
+            }
             Role::Leader(leading) => leading.until_next(&self.view, now, self.guard.is_held()),
         };
         wanted.min(LOOK_AGAIN)

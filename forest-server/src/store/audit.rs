@@ -47,7 +47,7 @@ pub(super) async fn save<W: Writer>(writer: &W, audits: &[Audited]) -> Result<()
 fn insert<D: Dialect>(audited: &Audited) -> Statement<'static> {
     let audit = &audited.audit;
     let short = |text: &str| Arg::text(text.chars().take(WHO).collect::<String>());
-    let (on_conflict, id) = (D::ON_CONFLICT, D::proposed("id"));
+    let (on_conflict, id) = (D::on_conflict("id"), D::proposed("id"));
     Statement {
         sql: format!(
             "INSERT INTO {TABLE} (id, who, action, target, `group`, document) VALUES (?, ?, ?, ?, ?, ?) \

@@ -6,6 +6,7 @@
 //! back. It refuses to be a queue, a lock or a source of schedules.
 //!
 //! Invariants:
+//! * A run is counted once (`tally.rs`), in the transaction that decides its row.
 //! * A row only moves forward (see `upsert.rs`): whoever saves what, twice or out of order, the end is the same.
 //! * A row that the database does not take is reported, never dropped in silence and never in the way of others.
 //! * Values reach the database as bound parameters only.
@@ -19,6 +20,7 @@ mod query;
 mod row;
 mod sqlite;
 mod statement;
+mod tally;
 mod upsert;
 mod url;
 
@@ -33,6 +35,7 @@ pub(crate) use audit::{AuditFilter, Audited};
 pub(crate) use entry::Entry;
 pub(crate) use query::{Filter, Page, PageToken};
 pub(crate) use row::Row;
+pub(crate) use tally::{By, Lengths, OUTCOMES, Tallied, TallyFilter};
 pub(crate) use upsert::Saved;
 pub use url::DbUrl;
 
@@ -168,6 +171,16 @@ impl History {
     ) -> Result<Vec<Audited>, StoreError> {
         let limit = limit.clamp(1, query::MAX_PAGE + 1);
         on_database!(self, backend => backend.audits(audit::list(backend, filter, limit)).await, other => Err(archive::unread()))
+    }
+
+    /// Counts of what became of runs, at most so many, in the order of their keys.
+    pub(crate) async fn tallies(
+        &self,
+        filter: &TallyFilter,
+        limit: usize,
+    ) -> Result<Vec<Tallied>, StoreError> {
+        let limit = limit.clamp(1, query::MAX_PAGE + 1);
+        on_database!(self, backend => backend.tallies(tally::list(backend, filter, limit)).await, other => Err(archive::unread()))
     }
 
     /// How many rows pass the filter, counted up to a million.

@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row as _};
 use super::audit::{self, Audited};
 use super::entry::Entry;
 use super::statement::{Arg, Dialect, NO_INSTANT, Statement, TABLE, instant_text};
-use super::upsert::{Failure, Writer};
+use super::tally::{self, Tallied};
+use super::upsert::{BATCH_ROWS, Failure, Saving, Writer};
 use super::url::Server;
 use super::{CONNECT_TIMEOUT, MIGRATE_TIMEOUT, READ_TIMEOUT, StoreError, WRITE_TIMEOUT};
 
@@ -44,9 +45,11 @@ impl Dialect for MySql {
     const SELECT: &'static str =
         "/*M!100100 SET STATEMENT max_statement_time=5 FOR */ SELECT /*+ MAX_EXECUTION_TIME(5000) */";
 
-    // MySQL calls VALUES() old-fashioned, but MariaDB does not know what should replace it.
-    const ON_CONFLICT: &'static str = "ON DUPLICATE KEY UPDATE";
+    fn on_conflict(_: &str) -> String {
+        "ON DUPLICATE KEY UPDATE".to_owned()
+    }
 
+    // MySQL calls VALUES() old-fashioned, but MariaDB does not know what should replace it.
     fn proposed(column: &str) -> String {
         format!("VALUES({column})")
     }
@@ -89,6 +92,23 @@ impl MySql {
     pub(super) async fn audits(&self, statement: Statement<'static>) -> Result<Vec<Audited>, StoreError> {
         let rows = self.read(&statement).await?;
         rows.iter().map(audit::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
+    }
+
+    pub(super) async fn tallies(&self, statement: Statement<'static>) -> Result<Vec<Tallied>, StoreError> {
+        let rows = self.read(&statement).await?;
+        rows.iter().map(tally::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
+    }
+
+    /// The table, the index and about how many rows the server would read.
+    #[cfg(test)]
+    pub(super) async fn explained(&self, explain: Statement<'static>) -> (String, Option<String>, i64) {
+        let rows = self.read(&explain).await.expect("explained");
+        let text = |column: &str| rows[0].try_get::<Option<String>, _>(column).expect("a text");
+        // MariaDB says it in words.
+        let read =
+            rows[0].try_get::<u64, _>("rows").map(|rows| rows.to_string()).ok().or_else(|| text("rows"));
+        let read = read.and_then(|rows| rows.parse().ok()).expect("a number");
+        (text("table").unwrap_or_default(), text("key"), read)
     }
 
     pub(super) async fn number(&self, statement: Statement<'static>) -> Result<i64, StoreError> {
@@ -142,6 +162,34 @@ impl Writer for MySql {
             }
         }
     }
+
+    async fn save(&self, saving: &Saving<'_>) -> Result<(), Failure> {
+        let doing = "saving";
+        let store = |error: sqlx::Error| Failure::Store(store_error(doing, error));
+        let mut connection = self.pool.acquire().await.map_err(store)?;
+        let whole = async {
+            let mut transaction = connection.begin().await.map_err(store)?;
+            let saved = bind(&saving.upsert).execute(&mut *transaction).await;
+            saved.map_err(|error| match kind(&error) {
+                Kind::Data => Failure::Data(error.to_string()),
+                _ => store(error),
+            })?;
+            let decided = bind(&saving.decided).fetch_all(&mut *transaction).await.map_err(store)?;
+            let decided: Result<Vec<String>, _> = decided.iter().map(|row| row.try_get(0)).collect();
+            if let Some(count) = saving.count::<Self>(&decided.map_err(store)?) {
+                // That a count cannot be kept is no row's fault.
+                bind(&count).execute(&mut *transaction).await.map_err(store)?;
+            }
+            transaction.commit().await.map_err(store)
+        };
+        match tokio::time::timeout(WRITE_TIMEOUT, whole).await {
+            Ok(saved) => saved,
+            Err(_) => {
+                drop(connection.detach());
+                Err(Failure::Store(StoreError::timed_out(doing, WRITE_TIMEOUT)))
+            }
+        }
+    }
 }
 
 fn connect_options(server: &Server) -> Result<MySqlConnectOptions, StoreError> {
@@ -177,9 +225,10 @@ fn connect_options(server: &Server) -> Result<MySqlConnectOptions, StoreError> {
 
 fn bind<'q>(statement: &'q Statement<'_>) -> sqlx::query::Query<'q, sqlx::MySql, MySqlArguments> {
     // The text is made of this folder's constants. Of the upserts only the one of a full batch comes again and
-    // again: under load preparing it anew each time costs more than running it.
+    // again, with the read behind it: under load preparing them anew each time costs more than running them.
     let arguments = statement.args.len();
-    let cacheable = arguments < 32 || arguments == super::upsert::BATCH_ROWS * super::row::COLUMNS.len();
+    let full = [BATCH_ROWS * super::row::COLUMNS.len(), BATCH_ROWS + 1];
+    let cacheable = arguments < 32 || full.contains(&arguments);
     let mut query = sqlx::query(AssertSqlSafe(statement.sql.as_str())).persistent(cacheable);
     for arg in &statement.args {
         query = match arg {

@@ -208,7 +208,9 @@ mod tests {
     struct Plain;
     impl Dialect for Plain {
         const SELECT: &'static str = "SELECT";
-        const ON_CONFLICT: &'static str = "";
+        fn on_conflict(_: &str) -> String {
+            String::new()
+        }
         fn proposed(column: &str) -> String {
             column.to_owned()
         }

@@ -85,8 +85,13 @@ impl Row {
         short + s.params.len().min(MAX_PARAMS) + e.result.len().min(MAX_RESULT) + 600
     }
 
-    /// The values of [`COLUMNS`], in their order.
-    pub(super) fn values(&self) -> [Arg<'_>; COLUMNS.len()] {
+    /// The execution, if saving it decides a run.
+    pub(super) fn decided(&self) -> Option<&Execution> {
+        (self.progress() == Progress::Decided).then_some(&self.execution)
+    }
+
+    /// The values of [`COLUMNS`], in their order. `counted_by`: the save that counts the run if it decides it.
+    pub(super) fn values(&self, counted_by: i64) -> [Arg<'_>; COLUMNS.len()] {
         let (e, s) = (&self.execution, &self.execution.snapshot);
         let outcome = e.outcome.or_else(|| Outcome::of(e.status));
         let (result, cut) = cut_bytes(&e.result, MAX_RESULT);
@@ -134,13 +139,14 @@ impl Row {
             only_late(outcome_text(outcome)),
             if on_time { Arg::Null } else { Arg::text(result) },
             only_late(Arg::maybe_instant(e.finished_at)),
+            Arg::Int(if self.decided().is_some() { counted_by } else { 0 }),
             Arg::Int(self.progress() as i64),
         ]
     }
 }
 
 /// The columns that are written. The order is that of [`Row::values`]; `progress` must be the last one.
-pub(super) const COLUMNS: [&str; 36] = [
+pub(super) const COLUMNS: [&str; 37] = [
     "id",
     "job_id",
     "name",
@@ -176,6 +182,7 @@ pub(super) const COLUMNS: [&str; 36] = [
     "late_outcome",
     "late_result",
     "late_finished_at",
+    "counted_by",
     "progress",
 ];
 
@@ -214,7 +221,7 @@ mod tests {
     #[test]
     fn a_late_completion_leaves_the_decision_open_and_keeps_what_came() {
         let late = Row::late(execution(1, Some(Outcome::Succeeded), "late"), 7);
-        let values = late.values();
+        let values = late.values(0);
         assert_eq!(value(&values, "status"), &Arg::Int(3));
         assert_eq!(value(&values, "outcome"), &Arg::text("lost"));
         assert_eq!(value(&values, "result"), &Arg::text(""));
@@ -227,7 +234,7 @@ mod tests {
     fn a_record_of_another_program_gets_the_outcome_of_its_status() {
         let mut other = execution(1, Some(Outcome::Succeeded), "");
         other.outcome = None;
-        assert_eq!(value(&Row::new(other, 1).values(), "outcome"), &Arg::text("succeeded"));
+        assert_eq!(value(&Row::new(other, 1).values(0), "outcome"), &Arg::text("succeeded"));
     }
 
     proptest! {
@@ -238,7 +245,7 @@ mod tests {
             e.snapshot.node = node;
             e.result = big.repeat(5000);
             let row = Row::new(e, 1);
-            let values = row.values();
+            let values = row.values(0);
             let Arg::Text(stored) = value(&values, "name") else { panic!("text") };
             prop_assert!(stored.chars().count() <= 128 && name.starts_with(stored.as_ref()));
             let Arg::Text(result) = value(&values, "result") else { panic!("text") };

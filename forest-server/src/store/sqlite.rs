@@ -13,7 +13,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 use super::audit::{self, Audited};
 use super::entry::Entry;
 use super::statement::{Arg, Dialect, Statement};
-use super::upsert::{BATCH_BYTES, Failure, Writer};
+use super::tally::{self, Tallied};
+use super::upsert::{BATCH_BYTES, Failure, Saving, Writer};
 use super::{CONNECT_TIMEOUT, READ_TIMEOUT, StoreError, WRITE_TIMEOUT};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -25,7 +26,10 @@ pub(super) struct Sqlite {
 
 impl Dialect for Sqlite {
     const SELECT: &'static str = "SELECT";
-    const ON_CONFLICT: &'static str = "ON CONFLICT (id) DO UPDATE SET";
+
+    fn on_conflict(key: &str) -> String {
+        format!("ON CONFLICT ({key}) DO UPDATE SET")
+    }
 
     fn proposed(column: &str) -> String {
         format!("excluded.{column}")
@@ -71,6 +75,11 @@ impl Sqlite {
         rows.iter().map(audit::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
     }
 
+    pub(super) async fn tallies(&self, statement: Statement<'static>) -> Result<Vec<Tallied>, StoreError> {
+        let rows = self.read(&statement).await?;
+        rows.iter().map(tally::read).collect::<Result<_, _>>().map_err(|error| store_error("reading", error))
+    }
+
     pub(super) async fn number(&self, statement: Statement<'static>) -> Result<i64, StoreError> {
         let rows = self.read(&statement).await?;
         let number = rows.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
@@ -96,11 +105,31 @@ impl Writer for Sqlite {
     async fn execute(&self, statement: &Statement<'_>) -> Result<(), Failure> {
         let written = tokio::time::timeout(WRITE_TIMEOUT, bind(statement).execute(&self.pool)).await;
         let written = written.map_err(|_| Failure::Store(StoreError::timed_out("saving", WRITE_TIMEOUT)))?;
-        written.map(|_| ()).map_err(|error| match primary_code(&error) {
-            // Too big, a constraint's or trigger's veto, wrong type.
-            Some(18..=20) => Failure::Data(error.to_string()),
-            _ => Failure::Store(store_error("saving", error)),
-        })
+        written.map(|_| ()).map_err(failure)
+    }
+
+    async fn save(&self, saving: &Saving<'_>) -> Result<(), Failure> {
+        let store = |error: sqlx::Error| Failure::Store(store_error("saving", error));
+        let whole = async {
+            let mut transaction = self.pool.begin().await.map_err(store)?;
+            bind(&saving.upsert).execute(&mut *transaction).await.map_err(failure)?;
+            let decided = bind(&saving.decided).fetch_all(&mut *transaction).await.map_err(store)?;
+            let decided: Result<Vec<String>, _> = decided.iter().map(|row| row.try_get(0)).collect();
+            if let Some(count) = saving.count::<Self>(&decided.map_err(store)?) {
+                bind(&count).execute(&mut *transaction).await.map_err(store)?;
+            }
+            transaction.commit().await.map_err(store)
+        };
+        let saved = tokio::time::timeout(WRITE_TIMEOUT, whole).await;
+        saved.map_err(|_| Failure::Store(StoreError::timed_out("saving", WRITE_TIMEOUT)))?
+    }
+}
+
+fn failure(error: sqlx::Error) -> Failure {
+    match primary_code(&error) {
+        // Too big, a constraint's or trigger's veto, wrong type.
+        Some(18..=20) => Failure::Data(error.to_string()),
+        _ => Failure::Store(store_error("saving", error)),
     }
 }
 

@@ -56,8 +56,8 @@ pub(super) trait Dialect {
     /// What a read begins with: `SELECT`, with the server's own time limit where it has one.
     const SELECT: &'static str;
 
-    /// What stands in an upsert between the values and the assignments.
-    const ON_CONFLICT: &'static str;
+    /// What stands in an upsert between the values and the assignments; `key` names the columns of the primary key.
+    fn on_conflict(key: &str) -> String;
 
     /// In an upsert, the value that was to be inserted into `column`.
     fn proposed(column: &str) -> String;

@@ -6,12 +6,18 @@
 //! earlier state after it, changes nothing. A late completion has columns of its own, and there too the
 //! first one stays.
 //!
+//! What a batch decides is counted in the same transaction ([`super::tally`]): each save has a number of its own, and
+//! leaves it in the rows that it was the first to decide. So a row that is saved twice, by whomever, counts once.
+//!
 //! A batch that the database refuses for its data is halved until the row at fault is alone. That row is
 //! stored with a marker in place of its texts; if even that is refused, it is handed back.
+
+use std::collections::BTreeSet;
 
 use super::StoreError;
 use super::row::{COLUMNS, Progress, Row};
 use super::statement::{Arg, Dialect, Statement, TABLE};
+use super::tally;
 
 /// At most this many rows in one statement.
 pub(super) const BATCH_ROWS: usize = 500;
@@ -52,6 +58,32 @@ pub(super) trait Writer: Dialect {
 
     /// Executes a statement whole or not at all.
     async fn execute(&self, statement: &Statement<'_>) -> Result<(), Failure>;
+
+    /// Saves and counts in one transaction.
+    async fn save(&self, saving: &Saving<'_>) -> Result<(), Failure>;
+}
+
+/// A batch, as the statements of one transaction.
+pub(super) struct Saving<'a> {
+    pub(super) upsert: Statement<'a>,
+    /// Reads the ids of the rows that the upsert was the first to decide.
+    pub(super) decided: Statement<'a>,
+    rows: &'a [&'a Row],
+}
+
+impl<'a> Saving<'a> {
+    fn of<D: Dialect>(rows: &'a [&'a Row], number: i64) -> Self {
+        Self { upsert: upsert::<D>(rows, number), decided: decided::<D>(rows, number), rows }
+    }
+
+    /// What counts those that were decided; `None` if there are none.
+    pub(super) fn count<D: Dialect>(&self, decided: &[String]) -> Option<Statement<'static>> {
+        let mut decided: BTreeSet<&str> = decided.iter().map(String::as_str).collect();
+        // Of two decisions about one run the first one stands.
+        let executions = self.rows.iter().filter_map(|row| Some((row.id(), row.decided()?)));
+        let counted = executions.filter(|(id, _)| decided.remove(id));
+        tally::add::<D>(counted.map(|(_, execution)| execution))
+    }
 }
 
 pub(super) async fn save<W: Writer>(writer: &W, rows: &[Row]) -> Result<Saved, StoreError> {
@@ -67,7 +99,7 @@ pub(super) async fn save<W: Writer>(writer: &W, rows: &[Row]) -> Result<Saved, S
     let mut parts = batches(&rows, writer.statement_limit().await?.min(BATCH_BYTES));
     parts.reverse();
     while let Some(part) = parts.pop() {
-        match writer.execute(&upsert::<W>(part)).await {
+        match writer.save(&Saving::of::<W>(part, number())).await {
             Ok(()) => saved.stored += part.len(),
             Err(Failure::Store(error)) => return Err(error),
             Err(Failure::Data(reason)) => match part {
@@ -90,7 +122,7 @@ async fn save_marked<W: Writer>(
 ) -> Result<(), StoreError> {
     let marked = row.with_marker(&reason);
     let id = row.id().to_owned();
-    match writer.execute(&upsert::<W>(&[&marked])).await {
+    match writer.save(&Saving::of::<W>(&[&marked], number())).await {
         Ok(()) => {
             saved.stored += 1;
             saved.marked.push(Rejected { id, reason });
@@ -121,17 +153,31 @@ fn batches<'s, 'r>(mut rows: &'s [&'r Row], max_bytes: usize) -> Vec<&'s [&'r Ro
     batches
 }
 
-fn upsert<'r, D: Dialect>(rows: &[&'r Row]) -> Statement<'r> {
+/// Of one save, and of no other that may have left its own in the same rows.
+fn number() -> i64 {
+    fastrand::i64(1..)
+}
+
+fn decided<'r, D: Dialect>(rows: &[&'r Row], number: i64) -> Statement<'r> {
+    let places = vec!["?"; rows.len()].join(", ");
+    let ids = rows.iter().map(|row| Arg::text(row.id()));
+    Statement {
+        sql: format!("SELECT id FROM {TABLE} WHERE id IN ({places}) AND counted_by = ?"),
+        args: ids.chain([Arg::Int(number)]).collect(),
+    }
+}
+
+fn upsert<'r, D: Dialect>(rows: &[&'r Row], number: i64) -> Statement<'r> {
     let mut places = format!("({}?)", "?, ".repeat(COLUMNS.len() - 1));
     places.push_str(", ");
     let mut places = places.repeat(rows.len());
     places.truncate(places.len() - 2);
-    let args: Vec<Arg<'r>> = rows.iter().flat_map(|row| row.values()).collect();
+    let args: Vec<Arg<'r>> = rows.iter().flat_map(|row| row.values(number)).collect();
     Statement {
         sql: format!(
             "INSERT INTO {TABLE} ({}) VALUES {places} {} {}",
             COLUMNS.join(", "),
-            D::ON_CONFLICT,
+            D::on_conflict("id"),
             assignments::<D>()
         ),
         args,
@@ -152,6 +198,9 @@ fn assignments<D: Dialect>() -> String {
         match *column {
             "late_outcome" | "late_result" | "late_finished_at" => {
                 format!("{column} = COALESCE({column}, {new})")
+            }
+            "counted_by" => {
+                format!("{column} = CASE WHEN {progress} > progress THEN {new} ELSE {column} END")
             }
             "progress" => format!("progress = CASE WHEN {new} > progress THEN {new} ELSE progress END"),
             _ => format!("{column} = CASE WHEN {forward} THEN {new} ELSE {column} END"),
@@ -181,7 +230,9 @@ mod tests {
 
     impl Dialect for Picky {
         const SELECT: &'static str = "SELECT";
-        const ON_CONFLICT: &'static str = "ON CONFLICT";
+        fn on_conflict(_: &str) -> String {
+            "ON CONFLICT".to_owned()
+        }
         fn proposed(column: &str) -> String {
             format!("new.{column}")
         }
@@ -190,6 +241,15 @@ mod tests {
     impl Writer for Picky {
         async fn statement_limit(&self) -> Result<usize, StoreError> {
             Ok(1024 * 1024)
+        }
+
+        async fn save(&self, saving: &Saving<'_>) -> Result<(), Failure> {
+            let ids: Vec<_> = saving.rows.iter().map(|row| row.id().to_owned()).collect();
+            let counting = saving
+                .count::<Self>(&ids)
+                .map_or((0, 0), |statement| (statement.sql.matches('?').count(), statement.args.len()));
+            assert_eq!(counting.0, counting.1);
+            self.execute(&saving.upsert).await
         }
 
         async fn execute(&self, statement: &Statement<'_>) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ mod access;
 mod audit;
 mod calendar;
 mod client;
+mod drain;
 mod execution;
 mod group;
 mod job;
@@ -19,11 +20,13 @@ mod shard;
 mod shared;
 mod skips;
 mod snapshot;
+mod step_down;
 
 pub use access::{Grants, Role, RoleError, Session, Token, User};
 pub use audit::{Audit, Change, Face};
 pub use calendar::{CALENDAR_YEARS, Calendar, DayError, DayRange, MAX_CALENDAR_DAYS};
 pub use client::{ClientRecord, DEFAULT_CAPACITY};
+pub use drain::Drain;
 pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;
 pub use job::{Job, JobStatus};
@@ -36,6 +39,7 @@ pub use shard::{MAX_SHARD_PARAMS, MAX_SHARDS, Shard, ShardParams, ShardParamsErr
 pub use shared::{LockHolder, MAX_VALUE, QueueTail, RECENT_PUSHES, StateValue};
 pub use skips::{SkipReason, Skips};
 pub use snapshot::{Origin, Snapshot};
+pub use step_down::StepDown;
 
 /// At most this many bytes of parameters, on jobs and on runs.
 pub const MAX_PARAMS: usize = 64 * 1024;

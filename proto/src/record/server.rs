@@ -142,6 +142,12 @@ pub struct Request {
     /// Who asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by: String,
+    /// The run of the same job that is to be run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<RunId>,
+    /// Of a run that is run again: the time that it was for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Instant>,
 }
 
 /// `server/backfill/{segment}/{job}`: the fires of a range of the past, as far as they are still to be run. It is gone

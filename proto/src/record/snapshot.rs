@@ -113,7 +113,7 @@ pub struct Snapshot {
     /// The job's version it was made from.
     #[serde(default)]
     pub job_version: u64,
-    /// The run of another job whose end made this one.
+    /// The run of another job whose end made this one; or, of the same job, the one that somebody had run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RunId>,
     /// After this instant it is not worth starting any more.

@@ -26,9 +26,10 @@ pub(super) fn check(store: &Store, keys: &Keyspace, fires: &Fires, calm_at: u64,
     for (text, stored) in store {
         let Some(key) = keys.parse(text) else { continue };
         if let Key::Pending { group, .. } = &key
-            && !store
-                .keys()
-                .any(|other| matches!(keys.parse(other), Some(Key::Client { group: of, .. }) if of == *group))
+            && !store.keys().any(|other| {
+                matches!(keys.parse(other), Some(Key::Client { group: of, client }) if of == *group
+                    && !store.contains_key(&keys.drain(&of, &client)))
+            })
         {
             // Nobody could take it.
             continue;

@@ -433,7 +433,8 @@ fn is_registered(seat: &Seat, world: &World<'_>) -> bool {
 }
 
 fn would_start(seat: &Seat, target: &TargetName, world: &World<'_>) -> bool {
+    let drained = world.store.contains_key(&world.keys.drain(&seat.0, &seat.1));
     registration(seat, world).and_then(ClientRecord::read).is_some_and(|client| {
-        !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
+        !client.draining && !drained && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
     })
 }

@@ -454,6 +454,8 @@ impl Tale {
             client: None,
             params: None,
             by: String::new(),
+            retry_of: None,
+            scheduled_at: None,
         };
         let key = self.keys.request(segment(), &RequestKey::new(key).expect("valid"));
         self.write(OTHER, vec![(key, Some(encode(&request)))]);

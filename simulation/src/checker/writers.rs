@@ -52,6 +52,9 @@ impl Writers {
         if touched.after.is_some() && touched.before.is_some() {
             broken.note(Promise::OneTerm, format!("{by:?} took the leadership from {:?}", self.leader));
         }
+        if touched.after.is_none() && by.is_some() && by != self.leader {
+            broken.note(Promise::OneTerm, format!("{by:?} deposed {:?}", self.leader));
+        }
         self.leader = touched.after.and(by);
         self.term = if touched.after.is_some() { touched.create_revision } else { 0 };
     }

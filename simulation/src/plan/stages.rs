@@ -36,6 +36,8 @@ pub enum Stage {
     Regrouped,
     /// Jobs that follow others are changed all the time, while leaders change and hear late of everything.
     Chained,
+    /// Leaders are asked to step down again and again, while they lose their lease and what they send is late.
+    Resigning,
     /// Broadcasts, which people cancel while their shards end and leaders come and go.
     Scattered,
 }
@@ -81,6 +83,7 @@ impl Stage {
             | Self::Returning
             | Self::Late
             | Self::Forgetful
+            | Self::Resigning
             | Self::Regrouped => {}
         }
     }
@@ -106,7 +109,7 @@ impl Stage {
     pub(super) fn faults(self, random: &mut Rng, nodes: usize, machines: usize) -> Vec<(u64, Fault)> {
         match self {
             Self::Any => Vec::new(),
-            Self::Deposed => deposed(random, nodes, machines),
+            Self::Deposed | Self::Resigning => deposed(random, nodes, machines),
             Self::Frozen => frozen(random, nodes, machines),
             Self::Returning => returning(random, nodes, machines),
             Self::Late => late(random, nodes, machines),

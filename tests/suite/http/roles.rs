@@ -37,18 +37,22 @@ fn needs(call: &str) -> Option<Needs> {
         | "GET /jobs/{id}/next"
         | "GET /jobs/{id}/explain"
         | "GET /cron/next" => InGroup(VIEWER),
-        "GET /executions" | "GET /executions/{id}" => InGroup(VIEWER),
+        "GET /executions" | "GET /executions/{id}" | "GET /executions/{id}/attempts" => InGroup(VIEWER),
         "GET /groups" | "GET /groups/{name}" | "GET /calendars" | "GET /calendars/{name}" => InGroup(VIEWER),
         "GET /cluster" | "GET /nodes" | "GET /clients" | "GET /plan" | "GET /pending" => InGroup(VIEWER),
-        "GET /backfills" => InGroup(VIEWER),
         "GET /events" => InGroup(VIEWER),
+        "GET /backfills" | "GET /statistics" => InGroup(VIEWER),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
-        "POST /executions/{id}/cancel" => InGroup(OPERATOR),
+        "POST /executions/{id}/cancel" | "POST /executions/{id}/retry" => InGroup(OPERATOR),
+        "POST /groups/{name}/clients/{id}/drain" | "POST /groups/{name}/clients/{id}/undrain" => {
+            InGroup(OPERATOR)
+        }
         "POST /jobs/{id}/backfill" | "DELETE /jobs/{id}/backfill" => InGroup(OPERATOR),
         "POST /jobs" | "PUT /jobs/{id}" | "PATCH /jobs/{id}" | "DELETE /jobs/{id}" => InGroup(EDITOR),
         "PUT /calendars/{name}" | "DELETE /calendars/{name}" => Everywhere(EDITOR),
         "POST /groups" | "PATCH /groups/{name}" | "DELETE /groups/{name}" => InGroup(ADMIN),
         "GET /users" | "POST /users" | "PATCH /users/{name}" | "DELETE /users/{name}" => Everywhere(ADMIN),
+        "POST /nodes/step-down" => Everywhere(ADMIN),
         // A token that belongs to nobody is made by administrators alone, and these here are such.
         "POST /tokens" | "GET /audit" => Everywhere(ADMIN),
         _ => return None,
@@ -61,6 +65,7 @@ fn body(call: &str) -> Value {
         "POST /jobs" | "PUT /jobs/{id}" => {
             json!({"name": "n", "group": "trade", "target": "t", "cron": "0 0 0 1 1 ?"})
         }
+        "POST /nodes/step-down" => json!({"node": "another"}),
         "PATCH /jobs/{id}" => json!({"remark": "r"}),
         "POST /groups" => json!({"name": "trade"}),
         "PUT /calendars/{name}" => json!({"days": "2027-01-01"}),

@@ -26,19 +26,27 @@ pub(super) async fn run(context: &mut Context<'_>, args: RunJob) -> Result<(), F
         "" => context.api.write("run the job", call).await,
         _ => context.api.read("run the job", call).await,
     };
-    let id = asked?.run_id;
+    started(context, asked?.run_id, args.wait.then_some(args.wait_timeout)).await
+}
+
+/// Says which run was made, and waits for its end if that is wanted.
+pub(in crate::commands) async fn started(
+    context: &mut Context<'_>,
+    id: String,
+    wait_for: Option<Duration>,
+) -> Result<(), Failure> {
     let json = context.view.format.is_document();
     if !json {
         context.console.print(&format!("{}\n", printable_line(&id)))?;
     }
-    if !args.wait {
+    let Some(limit) = wait_for else {
         return if json { print_json(context, &json!({ "run_id": id })) } else { Ok(()) };
-    }
-    let Waited { last, trouble } = wait(&mut context.api, &id, args.wait_timeout).await;
+    };
+    let Waited { last, trouble } = wait(&mut context.api, &id, limit).await;
     if json {
         print_json(context, &json!({ "run_id": id, "run": last.as_ref().map(runs::to_json) }))?;
     }
-    judge(context, &id, Waited { last, trouble }, args.wait_timeout)
+    judge(context, &id, Waited { last, trouble }, limit)
 }
 
 /// Whether a run that was waited for came to a good end.

@@ -30,13 +30,13 @@ impl Situation<'_> {
         };
         let occasion = Occasion {
             run: request.run.clone(),
-            scheduled_at: request.requested_at,
+            scheduled_at: request.scheduled_at.unwrap_or(request.requested_at),
             origin: Origin::Manual,
             missed_fires: 0,
             params: request.params.clone(),
             checkpoint: None,
             pinned: request.client.clone(),
-            cause: None,
+            cause: request.retry_of.clone(),
             shard: None,
         };
         self.admit(router, txn, planned, &job, occasion)

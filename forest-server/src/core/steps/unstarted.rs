@@ -35,7 +35,7 @@ impl Situation<'_> {
         Step::Commit(Planned { txn, promised: Some(promise) })
     }
 
-    /// A snapshot moves away from a client that is gone, drains, or does not serve its target.
+    /// A snapshot moves away from a client that is gone, drains or is drained, or does not serve its target.
     pub(super) fn of_queued(
         &self,
         router: &mut Router,
@@ -57,9 +57,13 @@ impl Situation<'_> {
         if let Some(ended) = self.of_unstarted(id, &txn, &snapshot, deadline_ms) {
             return ended;
         }
-        // The registration must still be what made us move it: absent, or this very document.
-        let txn = txn
+        // The registration must still be what made us move it: absent, or this very document; and somebody must still
+        // want its client to be drained, if that did.
+        let mut txn = txn
             .modified(self.view.keys.client(&run.group, client), holder.map_or(0, |holder| holder.revision));
+        if let Some(drained) = holder.and_then(|holder| holder.value.drained) {
+            txn = txn.modified(self.view.keys.drain(&run.group, client), drained);
+        }
         let promised = router.pick_other(self.view, &snapshot);
         let txn = match &promised {
             Some(promise) => self.give(txn, snapshot, &promise.seat),

@@ -70,6 +70,7 @@ pub(super) struct Audit {
     pub(super) backfills: Ledger,
     term: i64,
     clients: BTreeMap<Seat, ClientRecord>,
+    drained: BTreeSet<Seat>,
     runs: BTreeMap<String, BTreeMap<RunId, Docs>>,
     created: BTreeSet<RunId>,
     /// In which order.
@@ -103,6 +104,7 @@ impl Audit {
             backfills: Ledger::default(),
             term: 0,
             clients: BTreeMap::new(),
+            drained: BTreeSet::new(),
             runs: BTreeMap::new(),
             created: BTreeSet::new(),
             begun: BTreeMap::new(),
@@ -150,6 +152,12 @@ impl Audit {
                     match value.and_then(ClientRecord::read) {
                         Some(record) => self.clients.insert((group, client), record),
                         None => self.clients.remove(&(group, client)),
+                    };
+                }
+                Some(Key::Drain { group, client }) => {
+                    match value {
+                        Some(_) => self.drained.insert((group, client)),
+                        None => self.drained.remove(&(group, client)),
                     };
                 }
                 Some(key) => self.write(key, text, value, &mut touched),
@@ -470,7 +478,8 @@ impl Audit {
 
     fn would_start(&self, seat: &Seat, target: &TargetName) -> bool {
         self.clients.get(seat).is_some_and(|client| {
-            !client.draining && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
+            let takes_any = !client.draining && !self.drained.contains(seat);
+            takes_any && client.targets.as_ref().is_none_or(|targets| targets.contains(target))
         })
     }
 

@@ -62,6 +62,7 @@ const ROWS: &[Row] = &[
     Row { name: "parked: its key", begin: parked, meanwhile: applied_and_claimed, guard: ("/server/pending/", Kind::Modified), breaks: Promise::OnePlace },
     Row { name: "move: the snapshot", begin: stranded, meanwhile: claimed_before, guard: ("/client/snapshot/", Kind::Modified), breaks: Promise::OnePlace },
     Row { name: "move: the registration", begin: stranded, meanwhile: came_back, guard: ("/clients/", Kind::Modified), breaks: Promise::LeftAlone },
+    Row { name: "move: that its client is drained", begin: drained, meanwhile: drained_no_more, guard: ("/server/drain/", Kind::Modified), breaks: Promise::LeftAlone },
     Row { name: "lost: the execution", begin: lost, meanwhile: completed, guard: ("/client/execute/", Kind::Modified), breaks: Promise::EndStays },
     Row { name: "lost: the registration", begin: lost, meanwhile: came_back, guard: ("/clients/", Kind::Created), breaks: Promise::LeftAlone },
     Row { name: "failure: the execution", begin: failed, meanwhile: retried_and_collected, guard: ("/client/execute/", Kind::Modified), breaks: Promise::CreatedOnce },
@@ -188,6 +189,20 @@ fn stranded() -> (World, Leader, Txn) {
     leader.catch_up(&world);
     let txn = leader.txn_of(&world, &fire());
     (world, leader, txn)
+}
+
+/// Its client is to get no new runs, another one is there.
+fn drained() -> (World, Leader, Txn) {
+    let (mut world, mut leader) = fired();
+    world.drain("c-1");
+    world.register("c-2", 10);
+    leader.catch_up(&world);
+    let txn = leader.txn_of(&world, &fire());
+    (world, leader, txn)
+}
+
+fn drained_no_more(world: &mut World, _: &mut Leader, _: &Txn) {
+    world.undrain("c-1");
 }
 
 fn lost() -> (World, Leader, Txn) {

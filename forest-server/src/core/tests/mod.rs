@@ -8,6 +8,7 @@
 //!   transactions away one by one and shows what each of them is for.
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod audit;
 mod backfill;
 mod backfills;
@@ -16,6 +17,7 @@ mod calendars;
 mod cancel;
 mod chaos;
 mod dependencies;
+mod drains;
 mod edits;
 mod fake;
 mod feed;
@@ -34,6 +36,7 @@ mod queues;
 mod roll;
 mod routing;
 mod skips;
+mod step_down;
 mod tally;
 mod triggers;
 mod view;

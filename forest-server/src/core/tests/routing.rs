@@ -29,7 +29,7 @@ fn view_of(clients: &[(&str, u32)]) -> View {
 }
 
 fn come(view: &mut View, record: ClientRecord, name: &str) {
-    view.clients.put(seat(name), Client { record }, 1, 0);
+    view.clients.put(seat(name), Client { record, drained: None }, 1, 0);
 }
 
 /// A run of the job as a leader writes it.
@@ -238,7 +238,8 @@ fn failover_keeps_to_a_client_until_it_is_gone() {
     view.clients.remove(&seat("b"), 9);
     assert_eq!(picks_of(&mut router, &view, &run, 1), ["a"]);
     come(&mut view, ClientRecord { draining: true, ..client("a", 1) }, "a");
-    view.clients.put(seat("a"), Client { record: ClientRecord { draining: true, ..client("a", 1) } }, 9, 0);
+    let record = ClientRecord { draining: true, ..client("a", 1) };
+    view.clients.put(seat("a"), Client { record, drained: None }, 9, 0);
     assert_eq!(picks_of(&mut router, &view, &run, 1), ["c"]);
 }
 

@@ -77,6 +77,8 @@ fn history(seed: u64) -> World {
             8 => world
                 .save_calendar(&calendars::with_excluded(&["2027-01-16", "2027-01-15"][..rng.usize(..2)])),
             7 => leader = Leader::elect(&mut world),
+            9 if rng.bool() => world.drain(&format!("c-{}", rng.u8(..6))),
+            9 => world.undrain(&format!("c-{}", rng.u8(..6))),
             _ => {}
         }
         leader.catch_up(&world);

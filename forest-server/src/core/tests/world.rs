@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use forest_etcd::{Outcome as Committed, Txn};
 use forest_proto::record::{
-    Backfill, Calendar, ClientRecord, Execution, Job, JobStatus, Outcome, Request, RequestKind, Snapshot,
-    Spread, Status, decode, encode,
+    Backfill, Calendar, ClientRecord, Drain, Execution, Job, JobStatus, Outcome, Request, RequestKind,
+    Snapshot, Spread, Status, decode, encode,
 };
 use forest_proto::time::Instant;
 use forest_proto::{ClientId, JobId, Key, Keyspace, RequestKey, RunId, Segment, SegmentCount, TargetName};
@@ -158,6 +158,18 @@ impl World {
         self.must(&Txn::new().delete(key));
     }
 
+    /// Somebody says that a client is to get no new runs.
+    pub(super) fn drain(&mut self, name: &str) {
+        let drain = Drain { at: Instant::from_ms(self.now_ms), by: "user:ann".into() };
+        let key = self.keys.drain(&group(), &ClientId::new(name).unwrap());
+        self.must(&Txn::new().put(key, encode(&drain)));
+    }
+
+    pub(super) fn undrain(&mut self, name: &str) {
+        let key = self.keys.drain(&group(), &ClientId::new(name).unwrap());
+        self.must(&Txn::new().delete(key));
+    }
+
     pub(super) fn ask_run(&mut self, job: &str) -> RunId {
         self.asked += 1;
         let key = RequestKey::new(format!("ask-{}", self.asked)).unwrap();
@@ -172,6 +184,28 @@ impl World {
         self.ask(RequestKind::Cancel, run.clone(), key);
     }
 
+    /// Somebody has an ended run run again, with these parameters.
+    pub(super) fn ask_again(&mut self, of: &RunId, scheduled_at: i64, params: &str) -> RunId {
+        self.asked += 1;
+        let key = RequestKey::new(format!("again-{}", self.asked)).unwrap();
+        let job = JobId::new(of.job()).unwrap();
+        let run = RunId::manual(&job, Instant::from_ms(self.now_ms), &key);
+        let request = Request {
+            kind: RequestKind::Run,
+            job: job.clone(),
+            run: run.clone(),
+            requested_at: Instant::from_ms(self.now_ms),
+            params: Some(params.into()),
+            client: None,
+            by: String::new(),
+            retry_of: Some(of.clone()),
+            scheduled_at: Some(Instant::from_ms(scheduled_at)),
+        };
+        let key = self.keys.request(self.segments.segment_of(&job), &key);
+        self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
+        run
+    }
+
     fn ask(&mut self, kind: RequestKind, run: RunId, key: RequestKey) {
         let job = JobId::new(run.job()).unwrap();
         let request = Request {
@@ -182,6 +216,8 @@ impl World {
             params: None,
             client: None,
             by: String::new(),
+            retry_of: None,
+            scheduled_at: None,
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));

@@ -1,5 +1,7 @@
 //! What there is at the moment.
 
+use std::time::Duration;
+
 use axum::Json;
 use forest_proto::admin::v1 as api;
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::paging::{Paged, Paging};
 use crate::grpc::planned_fire;
-use crate::http::body::Params;
+use crate::http::body::{Body, Params};
 use crate::http::caller::Acting;
 use crate::http::problem::Problem;
 
@@ -17,6 +19,17 @@ pub(super) struct OfGroup {
     /// Absent: all that the caller sees.
     #[serde(default)]
     group: String,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StepDown {
+    /// Only if this node leads. Absent: whichever does.
+    #[serde(default)]
+    node: String,
+    /// For so long it leaves the leadership to other nodes, if there are any and none takes it before. 10,000 unless
+    /// given, at most 600,000.
+    hold_ms: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -40,6 +53,16 @@ pub(super) async fn cluster(Acting(admin): Acting) -> Result<Json<api::Cluster>,
     responses((status = 200, body = Paged<api::Node>), (status = "default", body = Problem)))]
 pub(super) async fn nodes(Acting(admin): Acting) -> Result<Json<Paged<api::Node>>, Problem> {
     Ok(Json(Paged::all(admin.nodes().await?.into_iter().map(Into::into).collect())))
+}
+
+/// Asks the leader to give up the leadership in good order, and waits for the next one.
+#[utoipa::path(post, path = "/nodes/step-down", tag = "cluster", request_body = StepDown,
+    responses((status = 200, body = api::StepDownResponse), (status = "default", body = Problem)))]
+pub(super) async fn step_down(
+    Acting(admin): Acting,
+    Body(asked): Body<StepDown>,
+) -> Result<Json<api::StepDownResponse>, Problem> {
+    Ok(Json(admin.step_down(&asked.node, asked.hold_ms.map(Duration::from_millis)).await?.into()))
 }
 
 /// The registered clients.

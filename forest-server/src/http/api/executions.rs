@@ -5,10 +5,11 @@ use axum::extract::Path;
 use forest_proto::admin::v1 as api;
 use forest_proto::record::Outcome;
 use forest_proto::time::Instant;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::jobs::{Started, idempotency_key};
 use super::paging::Paging;
 use crate::admin::RunFilter;
 use crate::http::body::Params;
@@ -84,6 +85,30 @@ pub(super) async fn list(
     responses((status = 200, body = api::Run), (status = "default", body = Problem)))]
 pub(super) async fn get(Acting(admin): Acting, Path(id): Path<String>) -> Result<Json<api::Run>, Problem> {
     Ok(Json(admin.run(&id).await?.into()))
+}
+
+/// All attempts of a run, the first one first, and whether that is all.
+#[utoipa::path(get, path = "/executions/{id}/attempts", tag = "executions", params(("id" = String, Path)),
+    responses((status = 200, body = api::ListAttemptsResponse), (status = "default", body = Problem)))]
+pub(super) async fn attempts(
+    Acting(admin): Acting,
+    Path(id): Path<String>,
+) -> Result<Json<api::ListAttemptsResponse>, Problem> {
+    Ok(Json(admin.attempts(&id).await?.into()))
+}
+
+/// Asks for an ended run to be run again, with the same parameters and for the same time; `cause` of the new one says
+/// which it repeats. Without an Idempotency-Key all who ask for it within an hour get the same new run.
+#[utoipa::path(post, path = "/executions/{id}/retry", tag = "executions",
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = Started), (status = "default", body = Problem)))]
+pub(super) async fn retry(
+    Acting(admin): Acting,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Started>), Problem> {
+    let run = admin.retry_run(&id, idempotency_key(&headers)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(Started::new(&run))))
 }
 
 /// Asks for a run to be stopped, or not to be started.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
+use forest_proto::RunId;
 use forest_proto::admin::v1 as api;
 use forest_proto::record::{DstFold, DstGap, Job};
 use forest_proto::time::Instant;
@@ -196,6 +197,21 @@ pub(super) struct Started {
     run_id: String,
 }
 
+impl Started {
+    pub(super) fn new(run: &RunId) -> Self {
+        Self { run_id: run.to_string() }
+    }
+}
+
+/// The empty text if there is none.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
+    match headers.get("idempotency-key").map(|value| value.to_str()) {
+        None => Ok(""),
+        Some(Ok(key)) => Ok(key),
+        Some(Err(_)) => Err(Problem::field("Idempotency-Key", "must be plain text")),
+    }
+}
+
 /// Asks for a run now, also of a disabled job. The same Idempotency-Key gives the same run for an hour.
 #[utoipa::path(post, path = "/jobs/{id}/run", tag = "jobs", request_body = RunRequest,
     params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
@@ -206,13 +222,9 @@ pub(super) async fn run(
     headers: HeaderMap,
     Body(request): Body<RunRequest>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let key = match headers.get("idempotency-key").map(|value| value.to_str()) {
-        None => "",
-        Some(Ok(key)) => key,
-        Some(Err(_)) => return Err(Problem::field("Idempotency-Key", "must be plain text")),
-    };
+    let key = idempotency_key(&headers)?;
     let run = admin.run_job(&id, request.params, key, &request.client).await?;
-    Ok((StatusCode::ACCEPTED, Json(Started { run_id: run.to_string() })))
+    Ok((StatusCode::ACCEPTED, Json(Started::new(&run))))
 }
 
 /// Enables a job. What was due while it was disabled is not caught up on.

@@ -6,6 +6,7 @@
 mod access;
 mod backfills;
 mod calendars;
+mod clients;
 mod cluster;
 mod events;
 mod executions;
@@ -14,6 +15,7 @@ mod jobs;
 mod oidc;
 mod paging;
 mod session;
+mod statistics;
 
 use axum::routing::get;
 use axum::{Json, Router};
@@ -63,12 +65,18 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(executions::list))
         .routes(routes!(executions::get))
         .routes(routes!(executions::cancel))
+        .routes(routes!(executions::retry))
+        .routes(routes!(executions::attempts))
+        .routes(routes!(statistics::get))
         .routes(routes!(groups::list, groups::add))
         .routes(routes!(groups::get, groups::change, groups::delete))
+        .routes(routes!(clients::drain))
+        .routes(routes!(clients::undrain))
         .routes(routes!(calendars::list))
         .routes(routes!(calendars::get, calendars::set, calendars::delete))
         .routes(routes!(cluster::cluster))
         .routes(routes!(cluster::nodes))
+        .routes(routes!(cluster::step_down))
         .routes(routes!(cluster::clients))
         .routes(routes!(cluster::plan))
         .routes(routes!(cluster::pending))

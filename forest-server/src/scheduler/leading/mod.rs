@@ -19,14 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use forest_etcd::{Change, Store, Tasks, Txn};
-use forest_proto::{RunId, Segment};
+use forest_proto::{Keyspace, RunId, Segment};
 
+use super::election::GivingUp;
 use super::settled::Handout;
 use super::{Answer, SchedulerConfig, Subject};
 use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::{Roll, RollCall};
 use crate::core::routing::{Promise, Router};
+use crate::core::step_down;
 use crate::core::steps::Gone;
 use crate::core::term::Term;
 use crate::core::view::{Now, View};
@@ -43,8 +45,10 @@ const VIEW_PATIENCE: Duration = Duration::from_millis(500);
 const CLIENT_TTL: Duration = Duration::from_secs(5);
 
 pub(super) struct Leading {
-    term: Term,
+    pub(super) term: Term,
     pub(super) lease: i64,
+    /// Once somebody has asked for it, and then to the end of the term.
+    pub(super) giving_up: Option<GivingUp>,
     defaults: Defaults,
     router: Router,
     lanes: Vec<Lane>,
@@ -98,6 +102,7 @@ impl Leading {
             router: Router::of_term(&term, now.boot),
             term,
             lease,
+            giving_up: None,
             defaults: config.defaults.clone(),
             lanes: vec![Lane::Ready; config.segments.get()],
             gone: Gone::new(),
@@ -125,6 +130,15 @@ impl Leading {
 
     pub(super) fn term_number(&self) -> i64 {
         self.term.number()
+    }
+
+    /// For how long this node is to leave the leadership to others, if somebody asked it to.
+    pub(super) fn asked_to_step_down(&self, view: &View) -> Option<Duration> {
+        step_down::asked(view, &self.term)
+    }
+
+    pub(super) fn resignation(&self, keys: &Keyspace) -> Txn {
+        step_down::resignation(keys, &self.term)
     }
 
     /// Whether the view must be listed again; asked once.

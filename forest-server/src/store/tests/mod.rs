@@ -2,12 +2,16 @@
 //! `FOREST_TEST_MYSQL` is the URL of one in which databases may be made (`mysql://root@127.0.0.1:3306`).
 
 mod mysql;
+mod tally;
 
 use forest_proto::record::{Execution, Origin, Outcome, Snapshot, Status};
 use forest_proto::time::Instant;
 use forest_proto::{GroupName, JobId, RunId, TargetName};
 
 use super::*;
+use tally::{
+    check_a_run_is_counted_once, check_counts_are_filtered_and_come_in_pages, check_times_are_added_up,
+};
 
 /// 2026-11-18T11:06:40Z
 const START_MS: i64 = 1_795_000_000_000;
@@ -211,6 +215,7 @@ async fn check_savers_in_any_order_end_alike(history: &History) {
         let read = entry(history, &id).await;
         assert_eq!((read.result.as_str(), read.status), ("final", Status::Error), "{id}");
     }
+    tally::check_against_rows(history).await;
 }
 
 async fn check_pages_are_complete_newest_first_and_filtered(history: &History) {
@@ -312,6 +317,9 @@ on_sqlite! {
     pages_are_complete_newest_first_and_filtered: check_pages_are_complete_newest_first_and_filtered;
     the_rows_of_an_instant_are_found: check_the_rows_of_an_instant_are_found;
     large_texts_are_kept_whole_and_shown_short: check_large_texts_are_kept_whole_and_shown_short;
+    a_run_is_counted_once: check_a_run_is_counted_once;
+    times_are_added_up: check_times_are_added_up;
+    counts_are_filtered_and_come_in_pages: check_counts_are_filtered_and_come_in_pages;
 }
 
 #[tokio::test]

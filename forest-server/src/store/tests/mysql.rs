@@ -91,6 +91,71 @@ on_mysql! {
     pages_are_complete_newest_first_and_filtered: check_pages_are_complete_newest_first_and_filtered;
     the_rows_of_an_instant_are_found: check_the_rows_of_an_instant_are_found;
     large_texts_are_kept_whole_and_shown_short: check_large_texts_are_kept_whole_and_shown_short;
+    a_run_is_counted_once: check_a_run_is_counted_once;
+    times_are_added_up: check_times_are_added_up;
+    counts_are_filtered_and_come_in_pages: check_counts_are_filtered_and_come_in_pages;
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_not_saved() {
+    let Some(mut database) = Database::create().await else { return };
+    let history = database.migrated().await;
+    let rows = [Row::new(decided(1, Outcome::Failed, ""), 1), Row::new(decided(2, Outcome::Failed, ""), 1)];
+    database.run("RENAME TABLE forest_job_hour TO elsewhere").await;
+    let error = history.save(&rows).await.expect_err("there is nothing to count in");
+    assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+    assert_eq!(history.count(&Filter::default()).await.expect("readable"), 0, "neither row is there");
+    database.run("RENAME TABLE elsewhere TO forest_job_hour").await;
+    assert_eq!(history.save(&rows).await.expect("saved").stored, 2);
+    tally::check_against_rows(&history).await;
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn statistics_are_found_by_an_index_and_no_row_of_the_history_is_read() {
+    use super::super::tally::{By, TallyFilter};
+    let Some(mut database) = Database::create().await else { return };
+    let history = database.migrated().await;
+    // 40 jobs in 4 groups for 100 days.
+    database
+        .run(
+            "INSERT INTO forest_job_hour (job_id, hour, `group`, succeeded) \
+             WITH RECURSIVE d (day) AS (SELECT 0 UNION ALL SELECT day + 1 FROM d WHERE day < 99), \
+             h (hours) AS (SELECT 0 UNION ALL SELECT hours + 1 FROM h WHERE hours < 23), \
+             j (k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM j WHERE k < 39) \
+             SELECT CONCAT('job-', k), '2026-01-01 00:00:00' + INTERVAL 24 * day + hours HOUR, CONCAT('g', k % 4), 1 \
+             FROM d, h, j",
+        )
+        .await;
+    database.run("ANALYZE TABLE forest_job_hour").await;
+    let at = |text: &str| text.parse::<Instant>().expect("an instant");
+    let day = TallyFilter {
+        since: at("2026-02-01T00:00:00Z"),
+        until: at("2026-02-02T00:00:00Z"),
+        ..TallyFilter::default()
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let Backend::MySql(backend) = &history.backend else { panic!("it is MySQL") };
+    for (group, job_id, rows) in [
+        (None, None, 960),
+        (text("g1"), None, 240),
+        (None, text("job-3"), 24),
+        (text("g3"), text("job-3"), 24),
+    ] {
+        for by in [By::Hour, By::Day, By::Job, By::Group] {
+            let filter = TallyFilter { by, group: group.clone(), job_id: job_id.clone(), ..day.clone() };
+            let mut explained = super::super::tally::list(backend, &filter, 50);
+            explained.sql = explained.sql.replacen(
+                <super::super::mysql::MySql as statement::Dialect>::SELECT,
+                "EXPLAIN SELECT",
+                1,
+            );
+            let (table, key, read) = backend.explained(explained).await;
+            assert_eq!(table, "forest_job_hour", "{filter:?}");
+            assert!(key.is_some() && read <= 3 * rows, "{filter:?}: {key:?} reads {read} rows");
+        }
+    }
+    database.drop().await;
 }
 
 #[tokio::test]
