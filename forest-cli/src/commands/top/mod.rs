@@ -37,7 +37,7 @@ const DRAW_AFTER: Duration = Duration::from_millis(100);
 
 enum Happened {
     Told(Result<Told, Failure>),
-    Read(Result<Lists, Failure>),
+    Read(Box<Result<Lists, Failure>>),
     Input(Option<Input>),
     Time,
     Signal,
@@ -132,7 +132,7 @@ impl Loop {
                 biased;
                 _ = self.signals.recv() => Happened::Signal,
                 input = self.inputs.recv() => Happened::Input(input),
-                lists = finish(&mut reading) => Happened::Read(lists),
+                lists = finish(&mut reading) => Happened::Read(Box::new(lists)),
                 () = sleep_until(next_time) => Happened::Time,
                 told = self.follow.next(&mut listening) => Happened::Told(told),
             };
@@ -145,7 +145,7 @@ impl Loop {
                 }
                 Happened::Read(lists) => {
                     (reading, self.read_at, self.changed) = (None, Instant::now(), true);
-                    match lists {
+                    match *lists {
                         Ok(lists) => model.take_lists(lists),
                         Err(failure) => model.trouble = failure.to_string(),
                     }
