@@ -36,6 +36,8 @@ fn commands(role: &EtcdRole) -> String {
 
 #[cfg(test)]
 mod tests {
+    use forest_proto::{GroupName, Keyspace};
+
     use crate::error::Exit;
     use crate::fake::cli_around;
     use crate::settings::Surroundings;
@@ -44,20 +46,15 @@ mod tests {
     async fn a_role_is_printed_as_commands_and_as_a_document() {
         let run = async |line: &[&str]| cli_around(line, &Surroundings::default()).await;
         let said = run(&["etcd", "role", "worker", "trade"]).await;
-        assert_eq!(
-            (said.exit, said.stdout.as_str(), said.stderr.as_str()),
-            (
-                Exit::Ok,
-                "etcdctl role add forest-worker-trade\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest/client/trade/clients/\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest/client/snapshot/trade/\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest/client/execute/snapshot/trade/\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest/client/execute/late/trade/\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest/client/cancel/trade/\n\
-                 etcdctl role grant-permission forest-worker-trade --prefix=true readwrite /forest-shared/trade/\n",
-                ""
-            )
-        );
+        assert_eq!((said.exit, said.stderr.as_str()), (Exit::Ok, ""));
+        let role = Keyspace::default().worker_role(&GroupName::new("trade").expect("valid"));
+        let mut lines = said.stdout.lines();
+        assert_eq!(lines.next(), Some("etcdctl role add forest-worker-trade"));
+        for prefix in role.prefixes {
+            let grant = "etcdctl role grant-permission forest-worker-trade --prefix=true readwrite";
+            assert_eq!(lines.next(), Some(format!("{grant} {prefix}").as_str()));
+        }
+        assert_eq!(lines.next(), None);
         let node = run(&["etcd", "role", "node", "--key-root", "/prod/forest", "-o", "json"]).await.json();
         assert_eq!(
             (&node["role"], &node["permissions"][0]["prefix"]),

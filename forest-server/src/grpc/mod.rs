@@ -557,3 +557,23 @@ impl Service for AdminApi {
         Ok(Response::new(events::stream(listener)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, Bytes};
+    use axum::routing::post;
+    use tower::ServiceExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_sent_to_its_end_is_given_up() {
+        let router: axum::Router = axum::Router::new()
+            .route("/", post(|_: Bytes| async { "taken" }))
+            .layer(axum::middleware::from_fn(patience));
+        let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = http::Request::post("/").body(Body::from_stream(endless)).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        let status = response.headers().get("grpc-status").and_then(|status| status.to_str().ok());
+        assert_eq!(status, Some("4"), "DEADLINE_EXCEEDED");
+    }
+}

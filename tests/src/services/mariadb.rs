@@ -95,6 +95,21 @@ impl MariaDb {
         Database { url: url(self.address, &name), name }
     }
 
+    /// An account with all rights in a database, which gets in with TLS and a certificate of its own alone.
+    ///
+    /// # Panics
+    /// If the server does not answer, or there is such an account.
+    pub async fn account_with_certificate(&self, name: &str, password: &str, database: &Database) {
+        let mut connection = connect(self.address).await.expect("MariaDB answers");
+        let create = format!(
+            "CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{password}' REQUIRE X509; \
+             GRANT ALL ON {}.* TO {name}@'127.0.0.1'",
+            database.name
+        );
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("a new account");
+        let _ = connection.close().await;
+    }
+
     /// Where clients connect, for a proxy in front of it.
     pub fn address(&self) -> SocketAddr {
         self.address

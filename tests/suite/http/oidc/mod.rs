@@ -2,14 +2,18 @@
 
 mod provider;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use forest_tests::services::Authority;
 use forest_tests::wait::eventually;
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
 
 use super::{PASSWORD, Portal, Reply, send};
+use crate::tls;
 use provider::{CLIENT, Lie, Provider, REDIRECT, SECRET};
 
 /// A node that lets people log in at a provider, and their browser.
@@ -30,7 +34,13 @@ struct Return {
 
 impl World {
     async fn with(further: &[&str]) -> Option<Self> {
-        let (provider, folder) = (Provider::start().await, tempfile::tempdir().expect("a folder"));
+        forest_tests::use_ring();
+        let browser = reqwest::Client::builder().redirect(Policy::none()).timeout(super::PATIENCE);
+        Self::at(Provider::start().await, browser.build().expect("a client"), further).await
+    }
+
+    async fn at(provider: Provider, browser: reqwest::Client, further: &[&str]) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, format!("{SECRET}\n")).expect("written");
         let arguments = [
@@ -43,8 +53,7 @@ impl World {
         let arguments = [arguments.as_flattened(), further].concat();
         let mut portal = Portal::open(&arguments).await?;
         portal.enter().await;
-        let browser = reqwest::Client::builder().redirect(Policy::none()).timeout(super::PATIENCE);
-        Some(Self { portal, provider, browser: browser.build().expect("a client"), _folder: folder })
+        Some(Self { portal, provider, browser, _folder: folder })
     }
 
     async fn begin(&self, query: &str) -> Reply {
@@ -230,6 +239,36 @@ async fn the_provider_may_say_who_may_do_what() {
         (actions.collect::<Vec<_>>() == ["user.edit", "user.add"]).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_trusted_by_its_authority_alone() {
+    let (own, stranger) = (Authority::new(), Authority::new());
+    let acceptor = TlsAcceptor::from(Arc::new(tls::served(&own.sign(&["127.0.0.1"]))));
+    for (trusted, comes_in) in [(&own, true), (&stranger, false)] {
+        let browser = reqwest::Client::builder().redirect(Policy::none()).timeout(super::PATIENCE);
+        let browser = browser.tls_backend_preconfigured(tls::config(&own, None)).build().expect("a client");
+        let provider = Provider::start_with(Some(acceptor.clone())).await;
+        let file = ["--oidc-ca-file", tls::text(trusted.file())];
+        let Some(world) = World::at(provider, browser, &file).await else { return };
+        let ann = json!({"name": "ann", "password": PASSWORD, "grants": {"everywhere": "viewer"}});
+        assert_eq!(world.portal.post("/api/v1/users", ann).await.status, StatusCode::CREATED);
+        world.says(json!({"preferred_username": "ann"}));
+        if comes_in {
+            assert!(session(&world.log_in().await).is_some());
+        } else {
+            let begun = world.begin("").await;
+            assert_eq!(
+                (begun.status, begun.code()),
+                (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+                "{begun:?}"
+            );
+            assert!(
+                begun.body["detail"].as_str().is_some_and(|why| why.contains("certificate")),
+                "{begun:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

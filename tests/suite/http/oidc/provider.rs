@@ -16,9 +16,10 @@ use ring::{digest, hmac};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub(super) const CLIENT: &str = "forest of the tests";
 pub(super) const SECRET: &str = "a secret: with + and %";
@@ -110,8 +111,14 @@ fn text(bytes: &[u8]) -> String {
 
 impl Provider {
     pub(super) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With TLS, if there is a certificate.
+    pub(super) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let issuer = format!("http://{}/realm", listener.local_addr().expect("bound"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = format!("{scheme}://{}/realm", listener.local_addr().expect("bound"));
         let state = Arc::new(Mutex::new(State {
             lie: Lie::Nothing,
             claims: json!({}),
@@ -126,7 +133,13 @@ impl Provider {
         serving.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // One after the other is enough.
-                let _ = serve(stream, &shared, &name, &keys).await;
+                let _ = match &tls {
+                    None => serve(stream, &shared, &name, &keys).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => serve(stream, &shared, &name, &keys).await,
+                        Err(error) => Err(error),
+                    },
+                };
             }
         });
         Self { issuer, state, _serving: serving }
@@ -138,7 +151,12 @@ impl Provider {
 }
 
 /// Answers one request.
-async fn serve(stream: TcpStream, state: &Mutex<State>, issuer: &str, keys: &Keys) -> std::io::Result<()> {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    state: &Mutex<State>,
+    issuer: &str,
+    keys: &Keys,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut first, mut length, mut authorization) = (String::new(), 0, String::new());
     stream.read_line(&mut first).await?;
