@@ -110,11 +110,12 @@ impl SchedulerHandle {
         let mut progress = self.progress.clone();
         let found = async {
             loop {
-                progress.mark_unchanged();
+                let seen = progress.borrow_and_update().revision;
                 if let Some(found) = self.read(look.clone()).await? {
                     return Ok(found);
                 }
-                progress.changed().await.map_err(|_| Unanswered::Ended)?;
+                // While something is collectable every look of ours is told to all who wait: only the view counts.
+                progress.wait_for(|at| at.revision > seen).await.map_err(|_| Unanswered::Ended)?;
             }
         };
         tokio::time::timeout(within, found).await.ok().transpose()
