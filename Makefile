@@ -83,6 +83,10 @@ $(TOOLS)/oracle/installed: tests/oracle/requirements.txt
 openapi: ## Write proto/api/openapi.json anew from the code
 	FOREST_WRITE_OPENAPI=1 $(CARGO) test -p forest-server --lib --locked -- --exact http::api::tests::the_stored_document_is_that_of_the_code
 
+.PHONY: settings
+settings: ## Write the example configuration and the README's table of settings anew from the code
+	FOREST_WRITE_SETTINGS=1 $(CARGO) test -p forest-server --lib --locked -- config::example
+
 .PHONY: fuzz
 fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
 	@echo "== broken schedules"

@@ -92,8 +92,8 @@ pub(super) const FIELDS: &[Field] = &[
         "db-url",
         "FOREST_DB_URL",
         None,
-        "Database of the history (required): mysql://user:password@host:3306/database, or \
-         sqlite:///path/file.db for a single development node",
+        "Database of the history (required): mysql://user:password@host:3306/database, the original's \
+         user:password@tcp(host:port)/database, or sqlite:///path/file.db for a single development node",
     ),
     field(
         "listen",

@@ -11,6 +11,7 @@
 mod check;
 pub mod dev;
 mod etcd;
+mod example;
 mod fields;
 mod file;
 mod flags;
