@@ -172,7 +172,7 @@ impl Command {
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
                 | Self::Client(_)
-                | Self::Node(_)
+                | Self::Node(NodeCommand::List)
                 | Self::Pending(_)
                 | Self::User(UserCommand::List { .. })
                 | Self::Token(TokenCommand::List { .. })
@@ -286,6 +286,21 @@ pub(crate) enum ClientCommand {
 pub(crate) enum NodeCommand {
     /// Lists the nodes.
     List,
+    /// Shows how much nodes log, or changes it for a while; then it is as configured again.
+    LogLevel {
+        /// A level (error, warn, info, debug, trace, off), or levels by target: info,sqlx=debug. Without it nothing is
+        /// changed.
+        filter: Option<String>,
+        /// Only this node; may be repeated. Default: every node.
+        #[arg(long)]
+        node: Vec<String>,
+        /// How long: from ten seconds to one day.
+        #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = lifetime_ms)]
+        lives: i64,
+        /// Ends the change at once.
+        #[arg(long, conflicts_with_all = ["filter", "lives"])]
+        reset: bool,
+    },
 }
 
 #[derive(Debug, Clone, Subcommand)]

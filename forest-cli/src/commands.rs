@@ -12,6 +12,7 @@ mod cron;
 mod doctor;
 mod group;
 mod job;
+mod log_level;
 mod node;
 mod pending;
 mod plan;

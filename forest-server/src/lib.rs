@@ -11,6 +11,7 @@ mod core;
 pub mod dev;
 mod grpc;
 mod http;
+pub mod logging;
 mod metrics;
 pub mod node;
 mod port;

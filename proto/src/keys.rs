@@ -20,6 +20,7 @@
 //! | `server/user/{user}` | somebody who may log in |
 //! | `server/token/{token}` | a secret for programs |
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
+//! | `server/log/{node}` | how much a node logs for a while, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/pending/{group}/{run}` | a run with no client to give it to |
@@ -99,6 +100,7 @@ pub enum Key {
     User(UserName),
     Token(SecretId),
     Session(SecretId),
+    LogLevel(NodeId),
     Audit { at: Instant, id: RequestKey },
     Join { segment: Segment, job: JobId },
     Pending { group: GroupName, run: RunId },
@@ -152,6 +154,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn node(&self, node: &NodeId) -> String {
         format!("{}/server/node/{node}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn log_level(&self, node: &NodeId) -> String {
+        format!("{}/server/log/{node}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -336,6 +343,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         "user" => Key::User(first.parse().ok()?),
         "token" => Key::Token(first.parse().ok()?),
         "session" => Key::Session(first.parse().ok()?),
+        "log" => Key::LogLevel(first.parse().ok()?),
         "audit" => {
             let (at, id) = first.split_once('.')?;
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
@@ -379,6 +387,7 @@ mod tests {
         vec![
             (keys.leader(), Key::Leader),
             (keys.meta(), Key::Meta),
+            (keys.log_level(&node), Key::LogLevel(node.clone())),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job.clone())),

@@ -17,6 +17,7 @@ mod history;
 mod http;
 mod leader;
 mod load;
+mod log_level;
 mod outages;
 mod protocol_model;
 mod stage;

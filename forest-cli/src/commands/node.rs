@@ -4,6 +4,7 @@ use forest_proto::admin::v1::{ListNodesRequest, Node};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::log_level::{self, Change};
 use crate::args::NodeCommand;
 use crate::connect::Client;
 use crate::error::Failure;
@@ -11,7 +12,20 @@ use crate::output::{List, instant_json};
 use crate::paging::Listed;
 
 pub(super) async fn run(context: &mut Context<'_>, command: NodeCommand) -> Result<(), Failure> {
-    let NodeCommand::List = command;
+    match command {
+        NodeCommand::List => list(context).await,
+        NodeCommand::LogLevel { filter, node, lives, reset } => {
+            let change = match (filter, reset) {
+                (Some(filter), _) => Change::Set { filter, lives_ms: lives },
+                (None, true) => Change::Reset,
+                (None, false) => Change::None,
+            };
+            log_level::run(context, node, change).await
+        }
+    }
+}
+
+async fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     let call = async |mut client: Client| client.list_nodes(ListNodesRequest {}).await;
     let answer = context.api.read("list the nodes", call).await?;
     let view = &context.view;

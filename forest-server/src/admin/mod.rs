@@ -17,6 +17,7 @@ pub(crate) mod explain;
 mod fires;
 mod groups;
 mod jobs;
+mod log_level;
 mod original;
 mod probes;
 mod requests;
@@ -48,6 +49,7 @@ pub(crate) use explain::Explanation;
 pub(crate) use fires::{Fire, FireQuery};
 pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
+pub(crate) use log_level::LogLevelSummary;
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
 

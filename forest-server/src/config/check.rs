@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use forest_proto::{Keyspace, NodeId, SegmentCount};
 use jiff::tz::TimeZone;
-use tracing_subscriber::EnvFilter;
 
 use super::fields::{Problem, Source, Value, Values};
 use super::{Config, LegacyApi, LogFormat, Login, is_loopback};
@@ -66,7 +65,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
     let lost_grace = checker.duration("lost_grace", Duration::ZERO, HOUR);
     let start_deadline = checker.duration("start_deadline", SECOND, 30 * 24 * HOUR);
     let shutdown_grace = checker.duration("shutdown_grace", Duration::ZERO, 600 * SECOND);
-    let log_level = checker.parsed("log_level", |text| EnvFilter::try_new(text).map(|_| text.to_owned()));
+    let log_level = checker.parsed("log_level", |text| crate::logging::filter(text).map(|_| text.to_owned()));
     let log_format = checker.parsed("log_format", |text| match text {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),

@@ -46,15 +46,6 @@ pub(super) fn file() -> String {
     text
 }
 
-/// The rows of the README's table.
-pub(super) fn table() -> String {
-    let row = |field: &Field| {
-        let default = field.default.map_or_else(|| "none".to_owned(), |text| format!("`{text}`"));
-        format!("| `{}` | {} | {default} |\n", field.key, field.help.replace('|', "\\|"))
-    };
-    FIELDS.iter().map(row).collect()
-}
-
 fn value(field: &Field) -> &'static str {
     let sample = || SAMPLES.iter().find(|(key, _)| *key == field.key).map(|(_, text)| *text);
     field.default.or_else(sample).unwrap_or_default()
@@ -105,6 +96,15 @@ mod tests {
     use super::*;
 
     const BEGIN: &str = "| setting | meaning | default |\n| --- | --- | --- |\n";
+
+    /// The rows of the README's table.
+    fn table() -> String {
+        let row = |field: &Field| {
+            let default = field.default.map_or_else(|| "none".to_owned(), |text| format!("`{text}`"));
+            format!("| `{}` | {} | {default} |\n", field.key, field.help.replace('|', "\\|"))
+        };
+        FIELDS.iter().map(row).collect()
+    }
 
     /// Compares a file with what it should be. `make settings` writes it.
     fn check(name: &str, expected: impl FnOnce(&str) -> String) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, Node,
+    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, LogLevel, Node,
     Request, Snapshot, Spread, Status,
 };
 use forest_proto::{
@@ -83,6 +83,8 @@ pub(crate) struct View {
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
     pub(crate) access: Access,
+    /// How much nodes log for a while.
+    pub(crate) log_levels: Table<NodeId, LogLevel>,
     pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
     pub(crate) quarantine: Quarantine,
     pub(crate) touched: Touched,
@@ -109,6 +111,7 @@ impl View {
             late: Table::default(),
             cancels: Table::default(),
             access: Access::default(),
+            log_levels: Table::default(),
             heartbeats: BTreeMap::new(),
             quarantine: Quarantine::default(),
             touched: Touched::default(),
@@ -287,6 +290,9 @@ impl View {
             }
             Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
                 self.access.put(key, &kv.key, &kv.value, revision, listing)?;
+            }
+            Key::LogLevel(node) => {
+                self.log_levels.put(node, read(&kv.value)?, revision, listing);
             }
             // Read by those whom they concern.
             Key::Meta | Key::Answer { .. } => {}
@@ -501,6 +507,9 @@ impl View {
                 });
                 self.touched.groups.insert(group);
             }
+            Key::LogLevel(node) => {
+                self.log_levels.remove(&node, revision);
+            }
             Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
                 self.access.remove(&key, text, revision);
             }
@@ -538,6 +547,9 @@ impl View {
         for id in self.nodes.stale(listing, revision) {
             self.nodes.remove(&id, deleted);
             self.heartbeats.remove(&id);
+        }
+        for id in self.log_levels.stale(listing, revision) {
+            self.log_levels.remove(&id, deleted);
         }
         for seat in self.clients.stale(listing, revision) {
             self.remove_client(seat, deleted);

@@ -8,7 +8,7 @@ use forest_proto::time::Instant;
 use crate::access::Caller;
 use crate::admin::{
     Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, Link, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
+    GroupSummary, Link, LogLevelSummary, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
     UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
@@ -81,6 +81,16 @@ impl From<NodeSummary> for api::Node {
             started_at: n.node.started_at.as_ms(),
             clock_skew_ms: n.skew_ms,
         }
+    }
+}
+
+impl From<LogLevelSummary> for api::LogLevel {
+    fn from(level: LogLevelSummary) -> Self {
+        let (filter, expires_at, by) = match level.changed {
+            Some(changed) => (changed.filter, changed.until.as_ms(), changed.by),
+            None => (level.configured.clone(), 0, String::new()),
+        };
+        Self { node: level.node.to_string(), filter, configured: level.configured, expires_at, by }
     }
 }
 

@@ -83,6 +83,27 @@ impl Service for AdminApi {
         Ok(Response::new(api::ListNodesResponse { nodes: nodes.into_iter().map(Into::into).collect() }))
     }
 
+    async fn get_log_level(&self, request: Request<api::GetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let level = admin.log_level(&request.into_inner().node).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
+    }
+
+    async fn set_log_level(&self, request: Request<api::SetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let lives = (request.lives_ms != 0)
+            .then(|| Duration::from_millis(u64::try_from(request.lives_ms).unwrap_or(0)));
+        let level = admin.set_log_level(&request.node, &request.filter, lives).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
+    }
+
+    async fn reset_log_level(&self, request: Request<api::ResetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let level = admin.reset_log_level(&request.into_inner().node).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
+    }
+
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();

@@ -85,8 +85,14 @@ impl Node {
         let node = NodeId::new(format!("{}-{:08x}", config.node_name, fastrand::u32(..)))?;
         let (version, address) = (env!("CARGO_PKG_VERSION"), surroundings.address.clone());
         tracing::info!(%node, address, segments = segments.get(), version, "node started");
-        let record =
-            NodeRecord { name: node, address, version: version.into(), started_at, wall: started_at };
+        let record = NodeRecord {
+            name: node,
+            address,
+            version: version.into(),
+            started_at,
+            wall: started_at,
+            log_level: config.log_level.clone(),
+        };
         Self::assemble(&config, surroundings, store, segments, record, shutdown).map(Some)
     }
 
@@ -111,6 +117,7 @@ impl Node {
         let scheduling = scheduler_config(config, &record.name, segments, &zone_name);
         let (scheduler, handle) =
             Scheduler::new(scheduling, store.clone(), lease.clone(), clock.clone(), stream);
+        let levels = handle.log_level.clone();
         let keys = config.keyspace.clone();
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
         let collector = Collector::new(store.clone(), handle.clone(), history.clone());
@@ -148,6 +155,13 @@ impl Node {
             heartbeat.run(token).await;
             ("heartbeat", Ok(()))
         });
+        if crate::logging::can_change() {
+            let (configured, token) = (config.log_level.clone(), shutdown.clone());
+            duties.spawn(async move {
+                crate::logging::follow(levels, &configured, &token).await;
+                ("log level", Ok(()))
+            });
+        }
         let (token, zone) = (shutdown.clone(), config.time_zone.clone());
         duties.spawn(async move {
             if prepare(&history, &zone, &token).await {

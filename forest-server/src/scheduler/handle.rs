@@ -50,6 +50,8 @@ pub(super) enum Query {
 pub(crate) struct SchedulerHandle {
     pub(super) queries: mpsc::Sender<Query>,
     pub(crate) progress: watch::Receiver<Progress>,
+    /// What this node is to log for a while; `None`: as it was configured.
+    pub(crate) log_level: watch::Receiver<Option<String>>,
 }
 
 /// What waiters wait for.

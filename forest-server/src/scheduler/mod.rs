@@ -62,6 +62,7 @@ pub(crate) struct Scheduler {
     stream: WatchStream,
     queries: mpsc::Receiver<Query>,
     progress: watch::Sender<Progress>,
+    log_level: watch::Sender<Option<String>>,
     view: View,
     guard: ClockGuard,
     role: Role,
@@ -138,8 +139,9 @@ impl Scheduler {
     ) -> (Self, SchedulerHandle) {
         let (sender, queries) = mpsc::channel(QUERIES);
         let (progress, watching) = watch::channel(Progress::default());
+        let (log_level, levels) = watch::channel(None);
         let view = View::new(config.keys.clone(), config.segments, config.defaults.zone_name.clone());
-        let handle = SchedulerHandle { queries: sender, progress: watching };
+        let handle = SchedulerHandle { queries: sender, progress: watching, log_level: levels };
         let scheduler = Self {
             config,
             store,
@@ -148,6 +150,7 @@ impl Scheduler {
             stream,
             queries,
             progress,
+            log_level,
             view,
             guard: ClockGuard::default(),
             role: Role::Follower(Campaign::default()),
@@ -322,6 +325,14 @@ impl Scheduler {
         let (revision, complete) = (self.view.revision(), self.view.is_complete());
         let progress = Progress { revision, complete, collectable, audits };
         self.progress.send_if_modified(|known| std::mem::replace(known, progress) != progress || collectable);
+        let wanted = self.view.log_levels.get(&self.config.node).map(|level| &level.filter);
+        self.log_level.send_if_modified(|known| {
+            let changed = known.as_ref() != wanted;
+            if changed {
+                *known = wanted.cloned();
+            }
+            changed
+        });
     }
 
     fn until_next_time(&self) -> Duration {

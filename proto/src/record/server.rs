@@ -39,6 +39,9 @@ pub struct Node {
     pub started_at: Instant,
     /// Its wall clock when it wrote this.
     pub wall: Instant,
+    /// The log level with which it was started. Empty from nodes of before there was this field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_level: String,
 }
 
 /// `server/cursor/{segment}`: every fire of the segment up to and including (`fire_at`, `job`), in that

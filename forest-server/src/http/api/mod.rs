@@ -10,6 +10,7 @@ mod cluster;
 mod executions;
 mod groups;
 mod jobs;
+mod log_level;
 mod paging;
 mod session;
 
@@ -66,6 +67,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(calendars::get, calendars::set, calendars::delete))
         .routes(routes!(cluster::cluster))
         .routes(routes!(cluster::nodes))
+        .routes(routes!(log_level::get, log_level::set, log_level::reset))
         .routes(routes!(cluster::clients))
         .routes(routes!(cluster::plan))
         .routes(routes!(cluster::pending))
