@@ -18,5 +18,6 @@ mod port;
 mod schedule;
 mod scheduler;
 pub mod store;
+mod traces;
 
 pub use grpc::{AdminApi, AdminServer};

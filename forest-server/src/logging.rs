@@ -86,12 +86,26 @@ mod tests {
 
     #[test]
     fn only_levels_and_targets_with_a_level_are_filters() {
-        for text in ["info", "INFO", "off", "info,forest_server=debug", "warn,forest_server::core=trace,h2=off"] {
+        for text in
+            ["info", "INFO", "off", "info,forest_server=debug", "warn,forest_server::core=trace,h2=off"]
+        {
             assert!(filter(text).is_ok(), "{text}");
         }
         let long = format!("info,{}=debug", "x".repeat(MAX_FILTER));
-        let wrong =
-            ["", "degub", "info,", "warn, h2=off", "=debug", "forest_server", "a=b=c", "===", "x=", "[span]=info", "a/b=info", &long];
+        let wrong = [
+            "",
+            "degub",
+            "info,",
+            "warn, h2=off",
+            "=debug",
+            "forest_server",
+            "a=b=c",
+            "===",
+            "x=",
+            "[span]=info",
+            "a/b=info",
+            &long,
+        ];
         for text in wrong {
             assert!(filter(text).is_err(), "{text}");
         }

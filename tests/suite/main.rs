@@ -21,6 +21,7 @@ mod log_level;
 mod outages;
 mod protocol_model;
 mod stage;
+mod traces;
 mod traps;
 mod triggers;
 mod worker;

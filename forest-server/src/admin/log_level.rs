@@ -49,8 +49,9 @@ impl Admin {
         crate::logging::filter(filter).map_err(|reason| AdminError::invalid("filter", reason))?;
         let (mut summary, revision) = self.known_log_level(node).await?;
         let now = self.now();
-        let until =
-            Instant::from_ms(now.as_ms().saturating_add(i64::try_from(lives.as_millis()).unwrap_or(i64::MAX)));
+        let until = Instant::from_ms(
+            now.as_ms().saturating_add(i64::try_from(lives.as_millis()).unwrap_or(i64::MAX)),
+        );
         let level = LogLevel { filter: filter.to_owned(), until, by: self.caller.who.to_string() };
         let lease = self.inner.store.grant(lives).await?;
         let (key, value) = (self.inner.keys.log_level(&summary.node), encode(&level));

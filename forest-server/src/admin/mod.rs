@@ -33,7 +33,7 @@ use std::sync::Arc;
 use forest_etcd::{SharedClock, Store};
 use forest_proto::record::Role;
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, Keyspace};
+use forest_proto::{GroupName, Keyspace, TraceParent};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
@@ -57,6 +57,7 @@ use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;
 use crate::scheduler::{Reading, SchedulerHandle};
 use crate::store::History;
+use crate::traces::Traces;
 
 /// The administration, for whoever turns out to call. Cheap to clone.
 #[derive(Clone)]
@@ -69,6 +70,8 @@ pub(crate) struct Administration {
 pub(crate) struct Admin {
     inner: Arc<Inner>,
     caller: Caller,
+    /// The trace that the call is part of.
+    traceparent: Option<TraceParent>,
 }
 
 struct Inner {
@@ -81,6 +84,7 @@ struct Inner {
     default_zone: String,
     /// Changes by caller; `None`: any number.
     submissions: Option<DefaultKeyedRateLimiter<String>>,
+    traces: Traces,
 }
 
 /// A page of at most so many, after an opaque token.
@@ -147,17 +151,39 @@ impl Administration {
     ) -> Self {
         let submissions =
             NonZeroU32::new(submissions_per_minute).map(|count| RateLimiter::keyed(Quota::per_minute(count)));
-        let inner = Inner { store, scheduler, history, clock, keys, default_zone, submissions };
+        let inner = Inner {
+            store,
+            scheduler,
+            history,
+            clock,
+            keys,
+            default_zone,
+            submissions,
+            traces: Traces::default(),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// With spans of calls that ask for runs. To be said before anybody has a clone.
+    pub(crate) fn with_traces(mut self, traces: Traces) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.traces = traces;
+        }
+        self
     }
 
     /// In the name of a caller.
     pub(crate) fn acting(&self, caller: Caller) -> Admin {
-        Admin { inner: self.inner.clone(), caller }
+        Admin { inner: self.inner.clone(), caller, traceparent: None }
     }
 }
 
 impl Admin {
+    /// As part of a trace, by its header. What is no context counts as none, as the W3C has it.
+    pub(crate) fn within(self, traceparent: Option<&str>) -> Self {
+        Self { traceparent: traceparent.and_then(|text| text.parse().ok()), ..self }
+    }
+
     /// Refuses a caller who has not this role there.
     fn require(&self, role: Role, scope: Scope<'_>) -> Result<(), AdminError> {
         Ok(self.caller.require(role, scope)?)

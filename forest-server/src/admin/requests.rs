@@ -38,6 +38,7 @@ impl Admin {
             .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
         let now = self.now();
         let run = RunId::manual(&job, now, &key);
+        let span = self.inner.traces.requesting(&self.inner.clock, &run, self.traceparent);
         let by = self.caller.who.to_string();
         let request = Request {
             kind: RequestKind::Run,
@@ -47,6 +48,7 @@ impl Admin {
             params,
             client,
             by,
+            traceparent: self.traceparent,
         };
         let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
         let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
@@ -61,7 +63,10 @@ impl Admin {
         let txn = txn.or_get(answer_key);
         let deed = Deed::new("job.run", id, Some(&group)).saying("run", run.as_str());
         let found = match self.commit(self.audited(txn, deed), |found| first_is(found, &value)).await? {
-            Written::Done => return Ok(run),
+            Written::Done => {
+                self.inner.traces.ended(span, &self.inner.clock);
+                return Ok(run);
+            }
             Written::Refused(found) => found,
         };
         match found.into_iter().nth(1).flatten().map(|kv| decode::<Answer>(&kv.value)) {
@@ -106,6 +111,7 @@ impl Admin {
             params: None,
             client: None,
             by,
+            traceparent: None,
         };
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
         let value = encode(&request);

@@ -9,7 +9,7 @@ use forest_proto::{Keyspace, NodeId, SegmentCount};
 use jiff::tz::TimeZone;
 
 use super::fields::{Problem, Source, Value, Values};
-use super::{Config, LegacyApi, LogFormat, Login, is_loopback};
+use super::{Config, LegacyApi, LogFormat, Login, TraceConfig, is_loopback};
 use crate::port::TlsFiles;
 use crate::store::DbUrl;
 
@@ -71,6 +71,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         "text" => Ok(LogFormat::Text),
         _ => Err("must be json or text"),
     });
+    let traces = checker.traces();
     let db_url = db_url?;
     Some(Config {
         warnings: checker.warnings(&db_url),
@@ -95,6 +96,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         view_audit: VIEW_AUDIT,
         log_level: log_level?,
         log_format: log_format?,
+        traces,
     })
 }
 
@@ -225,6 +227,24 @@ impl Checker<'_> {
             );
         }
         Some(api)
+    }
+
+    fn traces(&mut self) -> Option<TraceConfig> {
+        let ratio = self.parsed("otlp_sample_ratio", |text| match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+            _ => Err("must be a number from 0 to 1, such as 0.1"),
+        })?;
+        let endpoint = self.parsed("otlp_endpoint", |text| {
+            let scheme = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+            let address = scheme.map(|rest| rest.trim_end_matches('/'));
+            let port =
+                address.and_then(|address| address.rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
+            match port {
+                Some(Ok(port)) if port != 0 && text.parse::<http::Uri>().is_ok() => Ok(text.to_owned()),
+                _ => Err("must be http://host:port or https://host:port"),
+            }
+        })?;
+        Some(TraceConfig { endpoint, ratio })
     }
 
     fn folder(&mut self, key: &str) -> Option<PathBuf> {

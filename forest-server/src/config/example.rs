@@ -24,6 +24,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("tls_key_file", "/etc/forest/tls-key.pem"),
     ("tls_client_ca_file", "/etc/forest/clients-ca.pem"),
     ("legacy_ui_dir", "/usr/share/duck"),
+    ("otlp_endpoint", "http://127.0.0.1:4317"),
     ("advertise", "node-1.example.org:2856"),
     ("node_name", "node-1"),
 ];

@@ -31,6 +31,7 @@ pub use crate::access::Login;
 pub use crate::http::LegacyApi;
 pub use crate::port::TlsFiles;
 use crate::store::DbUrl;
+pub use crate::traces::TraceConfig;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub struct Config {
     /// Directives for an `EnvFilter`, which takes them.
     pub log_level: String,
     pub log_format: LogFormat,
+    /// Where spans go; `None`: there are none.
+    pub traces: Option<TraceConfig>,
     /// What is allowed but was perhaps not meant: to be logged once logging works.
     pub warnings: Vec<String>,
 }

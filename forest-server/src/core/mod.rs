@@ -38,6 +38,7 @@ pub(crate) mod spread;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;
+pub(crate) mod trace;
 pub(crate) mod view;
 
 #[cfg(test)]

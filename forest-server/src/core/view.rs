@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
-    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, LogLevel, Node,
-    Request, Snapshot, Spread, Status,
+    self, Backfill, Calendar, ClientRecord, Cursor, Delay, Execution, ExecutionState, Group, Join, LogLevel,
+    Node, Request, Snapshot, Spread, Status,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,

@@ -8,8 +8,8 @@ use forest_proto::time::Instant;
 use crate::access::Caller;
 use crate::admin::{
     Admin, AdminError, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation, Fire,
-    GroupSummary, Link, LogLevelSummary, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob, TokenSummary,
-    UserSummary,
+    GroupSummary, Link, LogLevelSummary, NodeSummary, RunState, RunSummary, StoredCalendar, StoredJob,
+    TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};

@@ -42,7 +42,9 @@ impl AdminApi {
         let shown = Peer::credentials(peer, header);
         let from = peer.map(Peer::address).unwrap_or_default();
         let caller = self.gate.identify(shown, &from, Face::Grpc).await;
-        Ok(self.admin.acting(caller.map_err(|refused| error::status(refused.into()))?))
+        let caller = caller.map_err(|refused| error::status(refused.into()))?;
+        let trace = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        Ok(self.admin.acting(caller).within(trace))
     }
 }
 

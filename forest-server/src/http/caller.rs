@@ -23,7 +23,8 @@ impl FromRequestParts<Web> for Acting {
         check_origin(parts, web, shown)?;
         let from = peer.map(Peer::address).unwrap_or_default();
         let caller = web.gate.identify(shown, &from, Face::Rest).await.map_err(AdminError::from)?;
-        Ok(Self(web.admin.acting(caller)))
+        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        Ok(Self(web.admin.acting(caller).within(trace)))
     }
 }
 

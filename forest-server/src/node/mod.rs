@@ -30,6 +30,7 @@ use crate::http::Web;
 use crate::port::{self, Tls};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::store::History;
+use crate::traces::Traces;
 use heartbeat::Heartbeat;
 
 /// Connections to the history database.
@@ -64,6 +65,7 @@ pub struct Surroundings {
 /// A node at work.
 pub struct Node {
     web: Web,
+    traces: Traces,
     duties: Tasks<(&'static str, anyhow::Result<()>)>,
     lease: Tasks<anyhow::Result<()>>,
     release_lease: CancellationToken,
@@ -114,13 +116,16 @@ impl Node {
         };
         let (watcher, stream) = Watcher::new(Store::new(&config.etcd)?, changes);
         let zone_name = config.time_zone.iana_name().unwrap_or("UTC").to_owned();
-        let scheduling = scheduler_config(config, &record.name, segments, &zone_name);
+        let traces = config.traces.as_ref().map(|traces| Traces::new(traces, &record.name));
+        let traces = traces.transpose().context("otlp_endpoint")?.unwrap_or_default();
+        let scheduling = scheduler_config(config, &record.name, segments, &zone_name, &traces);
         let (scheduler, handle) =
             Scheduler::new(scheduling, store.clone(), lease.clone(), clock.clone(), stream);
         let levels = handle.log_level.clone();
         let keys = config.keyspace.clone();
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
-        let collector = Collector::new(store.clone(), handle.clone(), history.clone());
+        let collector =
+            Collector::new(store.clone(), handle.clone(), history.clone(), clock.clone(), traces.clone());
         let audits = AuditCollector::new(store.clone(), handle.clone(), history.clone(), keys.clone());
         let gate = Gate::new(config.login, store.clone(), handle.clone(), keys.clone(), clock.clone());
         let admin = Administration::new(
@@ -132,6 +137,7 @@ impl Node {
             zone_name,
             config.submissions_per_minute,
         );
+        let admin = admin.with_traces(traces.clone());
         let web = Web {
             admin,
             gate,
@@ -171,7 +177,7 @@ impl Node {
             ("collector", Ok(()))
         });
         let shutdown_grace = config.shutdown_grace;
-        Ok(Self { web, duties, lease: last, release_lease, shutdown, shutdown_grace })
+        Ok(Self { web, traces, duties, lease: last, release_lease, shutdown, shutdown_grace })
     }
 
     /// What the gRPC API answers with, for whoever has a way to call it.
@@ -222,6 +228,7 @@ impl Node {
         }
         self.release_lease.cancel();
         let _ = tokio::time::timeout(REVOKE_GRACE, self.lease.join_next()).await;
+        self.traces.close().await;
         tracing::info!("node stopped");
         ended
     }
@@ -240,6 +247,7 @@ fn scheduler_config(
     node: &NodeId,
     segments: SegmentCount,
     zone_name: &str,
+    traces: &Traces,
 ) -> SchedulerConfig {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     SchedulerConfig {
@@ -253,7 +261,9 @@ fn scheduler_config(
             start_deadline_ms: ms(config.start_deadline),
             zone_name: zone_name.to_owned(),
             zone: config.time_zone.clone(),
+            trace_ratio: traces.ratio(),
         },
+        traces: traces.clone(),
     }
 }
 

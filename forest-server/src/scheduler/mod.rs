@@ -29,11 +29,12 @@ use crate::core::compose::Defaults;
 use crate::core::dispatch::Batch;
 use crate::core::roll::Roll;
 use crate::core::view::{Now, View};
+use crate::traces::Traces;
 
 use election::Campaign;
 use handle::{Progress, Query};
 pub(crate) use handle::{Reading, SchedulerHandle, Settled, Unanswered};
-use leading::{Counted, Leading};
+use leading::{Counted, Leading, Sender};
 
 /// At most this long between two looks at the clocks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -52,6 +53,7 @@ pub(crate) struct SchedulerConfig {
     /// How long a client that was cut off may take to stop its handlers.
     pub(crate) lost_grace: Duration,
     pub(crate) defaults: Defaults,
+    pub(crate) traces: Traces,
 }
 
 pub(crate) struct Scheduler {
@@ -300,7 +302,8 @@ impl Scheduler {
                 if leading.takes_doubts(&self.view, now) {
                     self.stream.doubt();
                 }
-                duties.spawn(term, &self.store, &mut self.in_flight);
+                let sender = Sender::new(&self.store, &self.clock, &self.config.keys, &self.config.traces);
+                duties.spawn(term, &sender, &mut self.in_flight);
                 unclear.into_iter().for_each(|segment| self.reread(term, segment));
             }
         }

@@ -11,6 +11,7 @@ use super::snapshot::Origin;
 use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::RunId;
 use crate::time::Instant;
+use crate::trace::TraceParent;
 
 /// The layout that this version reads and writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -113,6 +114,9 @@ pub struct Delay {
     /// Which shard of a broadcast it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// The trace of the attempt before.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::trace::lenient")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What an administrator asks for.
@@ -145,6 +149,9 @@ pub struct Request {
     /// Who asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by: String,
+    /// The trace of the call, if it was part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::trace::lenient")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// `server/backfill/{segment}/{job}`: the fires of a range of the past, as far as they are still to be run. It is gone

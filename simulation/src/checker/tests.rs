@@ -232,6 +232,7 @@ impl Tale {
             checkpoint: None,
             cause: None,
             shard: None,
+            traceparent: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
@@ -454,6 +455,7 @@ impl Tale {
             client: None,
             params: None,
             by: String::new(),
+            traceparent: None,
         };
         let key = self.keys.request(segment(), &RequestKey::new(key).expect("valid"));
         self.write(OTHER, vec![(key, Some(encode(&request)))]);

@@ -37,6 +37,9 @@ struct Options {
     targets: Vec<String>,
     #[arg(long)]
     journal: Option<PathBuf>,
+    /// Where spans of the handlers go.
+    #[arg(long)]
+    otlp: Option<String>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -118,6 +121,7 @@ async fn main() -> anyhow::Result<()> {
     let file =
         options.journal.map(|path| OpenOptions::new().create(true).append(true).open(path)).transpose()?;
     let journal = Arc::new(Journal(file));
+    let spans = options.otlp.map(|endpoint| forest_tests::otlp::send_spans(&endpoint)).transpose()?;
     let mut worker = Worker::builder(options.group)
         .etcd(options.etcd)
         .key_root(options.key_root)
@@ -136,5 +140,8 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("ready");
     worker.build()?.run().await?;
+    if let Some(spans) = spans {
+        tokio::task::spawn_blocking(move || spans.shutdown()).await??;
+    }
     Ok(())
 }

@@ -118,6 +118,7 @@ impl Situation<'_> {
             client: None,
             cause: None,
             shard: None,
+            traceparent: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -175,5 +176,6 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         pinned: delay.client.clone(),
         cause: delay.cause.clone(),
         shard: delay.shard.clone(),
+        traceparent: delay.traceparent,
     }
 }

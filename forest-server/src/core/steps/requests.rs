@@ -38,6 +38,7 @@ impl Situation<'_> {
             pinned: request.client.clone(),
             cause: None,
             shard: None,
+            traceparent: request.traceparent,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

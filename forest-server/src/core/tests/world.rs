@@ -48,6 +48,7 @@ impl World {
             start_deadline_ms: 60 * MINUTE,
             zone_name: "UTC".into(),
             zone: TimeZone::UTC,
+            trace_ratio: None,
         };
         Self {
             etcd: Fake::default(),
@@ -182,6 +183,7 @@ impl World {
             params: None,
             client: None,
             by: String::new(),
+            traceparent: None,
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
