@@ -64,6 +64,7 @@ impl Collector {
         // What is gone or changed meanwhile is handed out again if it is still there.
         self.scheduler.release(unread, None).await;
         let spans = self.traces.collecting(&self.clock, read.iter().map(|(_, execution)| execution));
+        let took: Vec<_> = read.iter().map(|(_, execution)| metrics::Took::of(execution)).collect();
         let (settled, rows): (Vec<_>, Vec<_>) = read
             .into_iter()
             .map(|(settled, execution)| {
@@ -72,6 +73,7 @@ impl Collector {
             })
             .unzip();
         let Some(refused) = self.save(&rows, shutdown).await else { return };
+        metrics::ran(took);
         self.traces.ended(spans, &self.clock);
         let saved: Vec<_> =
             settled.into_iter().filter(|settled| !refused.contains(settled.run.as_str())).collect();

@@ -8,7 +8,7 @@ mod meta;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use forest_etcd::{
@@ -17,6 +17,7 @@ use forest_etcd::{
 use forest_proto::record::Node as NodeRecord;
 use forest_proto::time::Instant;
 use forest_proto::{NodeId, SegmentCount};
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ use heartbeat::Heartbeat;
 const DB_CONNECTIONS: u32 = 8;
 /// Batches of changes that may wait for the scheduler.
 const CHANGES: usize = 64;
+/// gRPC's code for a method that there is not.
+const UNIMPLEMENTED: &str = "12";
 /// How long the lease's own end may take; it ends by itself otherwise.
 const REVOKE_GRACE: Duration = Duration::from_secs(2);
 
@@ -292,12 +295,20 @@ async fn prepare(history: &History, zone: &jiff::tz::TimeZone, shutdown: &Cancel
 /// Counts a call and the time until its answer begins.
 async fn counted(face: &'static str, request: Request, next: Next) -> Response {
     let begun = SystemClock.boot();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     // gRPC says what went wrong before its body only if there is no body.
     let status = match (face, response.headers().get("grpc-status")) {
         ("grpc", status) => status.and_then(|status| status.to_str().ok()).unwrap_or("0").to_owned(),
         _ => response.status().as_str().to_owned(),
     };
-    crate::metrics::answered(face, status, SystemClock.boot().saturating_sub(begun));
+    let known = match face {
+        "grpc" => (status != UNIMPLEMENTED).then(|| path.rsplit('/').next().unwrap_or_default().to_owned()),
+        _ if response.status() == StatusCode::METHOD_NOT_ALLOWED => None,
+        _ => route.map(|route| format!("{method} {route}")),
+    };
+    let call = known.unwrap_or_else(|| "other".into());
+    crate::metrics::answered(face, call, status, SystemClock.boot().saturating_sub(begun));
     response
 }

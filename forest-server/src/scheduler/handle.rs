@@ -17,6 +17,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) held: bool,
     /// How far this node's clock is off the others'.
     pub(crate) skew_ms: i64,
+    /// How long nothing was heard from etcd.
+    pub(crate) watch_age: Duration,
 }
 
 /// A key whose document is final and can go to the history.

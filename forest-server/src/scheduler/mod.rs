@@ -68,6 +68,8 @@ pub(crate) struct Scheduler {
     view: View,
     guard: ClockGuard,
     role: Role,
+    /// When the watch last said something.
+    heard: Duration,
     in_flight: Tasks<Answer>,
 }
 
@@ -144,6 +146,7 @@ impl Scheduler {
         let (log_level, levels) = watch::channel(None);
         let view = View::new(config.keys.clone(), config.segments, config.defaults.zone_name.clone());
         let handle = SchedulerHandle { queries: sender, progress: watching, log_level: levels };
+        let heard = clock.boot();
         let scheduler = Self {
             config,
             store,
@@ -156,6 +159,7 @@ impl Scheduler {
             view,
             guard: ClockGuard::default(),
             role: Role::Follower(Campaign::default()),
+            heard,
             in_flight: Tasks::new(),
         };
         (scheduler, handle)
@@ -203,6 +207,7 @@ impl Scheduler {
             Event::Answer(answer) => self.handle_answer(answer),
             Event::Changes(Some(changes)) => {
                 let now = self.now();
+                self.heard = now.boot;
                 self.apply(changes, now);
                 // What else is here already is cheaper to take now than one by one.
                 while let Some(more) = self.stream.try_next() {
@@ -232,6 +237,7 @@ impl Scheduler {
                     node: &self.config.node,
                     held: self.guard.is_held(),
                     skew_ms,
+                    watch_age: self.clock.boot().saturating_sub(self.heard),
                 });
             }
             Query::TakeSettled { limit, reply } => {
