@@ -18,6 +18,7 @@ mod http;
 mod leader;
 mod load;
 mod log_level;
+mod metrics;
 mod outages;
 mod protocol_model;
 mod stage;
