@@ -83,6 +83,16 @@ $(TOOLS)/oracle/installed: tests/oracle/requirements.txt
 openapi: ## Write proto/api/openapi.json anew from the code
 	FOREST_WRITE_OPENAPI=1 $(CARGO) test -p forest-server --lib --locked -- --exact http::api::tests::the_stored_document_is_that_of_the_code
 
+.PHONY: alerts
+alerts: ## Check the alert rules with promtool (Debian's package prometheus has it)
+	@echo "== alert rules"
+	promtool check rules deploy/monitoring/forest-alerts.yaml
+	promtool test rules deploy/monitoring/forest-alerts-test.yaml
+
+.PHONY: settings
+settings: ## Write the example configuration and the README's table of settings anew from the code
+	FOREST_WRITE_SETTINGS=1 $(CARGO) test -p forest-server --lib --locked -- config::example
+
 .PHONY: fuzz
 fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
 	@echo "== broken schedules"

@@ -194,7 +194,7 @@ impl Command {
                 | Self::Backfill(BackfillCommand::List { .. })
                 | Self::Calendar(CalendarCommand::List { .. })
                 | Self::Run(RunCommand::List(_) | RunCommand::Get { .. })
-                | Self::Client(ClientCommand::List(_))
+                | Self::Client(_)
                 | Self::Node(NodeCommand::List)
                 | Self::Pending(_)
                 | Self::User(UserCommand::List { .. })
@@ -364,6 +364,21 @@ pub(crate) enum NodeCommand {
         /// For how long it leaves the leadership to other nodes, if none takes it before.
         #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration_ms)]
         hold: u64,
+    },
+    /// Shows how much nodes log, or changes it for a while; then it is as configured again.
+    LogLevel {
+        /// A level (error, warn, info, debug, trace, off), or levels by target: info,sqlx=debug. Without it nothing is
+        /// changed.
+        filter: Option<String>,
+        /// Only this node; may be repeated. Default: every node.
+        #[arg(long)]
+        node: Vec<String>,
+        /// How long: from ten seconds to one day.
+        #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = lifetime_ms)]
+        lives: i64,
+        /// Ends the change at once.
+        #[arg(long, conflicts_with_all = ["filter", "lives"])]
+        reset: bool,
     },
 }
 

@@ -14,6 +14,7 @@ mod etcd;
 mod events;
 mod group;
 mod job;
+mod log_level;
 mod login;
 mod node;
 mod pending;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::context::JobContext;
 use crate::execute::End;
 use crate::handler::{Verdict, parse, verdict};
+use crate::span;
 
 pub(crate) type BoxedBlocking = Arc<dyn Fn(JobContext) -> Verdict + Send + Sync>;
 
@@ -94,7 +95,7 @@ pub(crate) fn start(handler: BoxedBlocking, ctx: JobContext) -> oneshot::Receive
     let name = format!("job {}", ctx.target());
     let body = move || {
         let _runtime = runtime.enter();
-        let end = match catch_unwind(AssertUnwindSafe(|| handler(ctx))) {
+        let end = match catch_unwind(AssertUnwindSafe(|| span::around_blocking(&*handler, ctx))) {
             Ok(verdict) => End::Returned(verdict),
             Err(payload) => End::Panicked(panic_text(payload)),
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use forest_etcd::SharedClock;
 use forest_proto::record::{MAX_PROGRESS_TEXT, Origin, Progress, Shard, Snapshot};
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, JobId, RunId, TargetName};
+use forest_proto::{GroupName, JobId, RunId, TargetName, TraceParent};
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
@@ -129,6 +129,24 @@ impl JobContext {
     #[must_use]
     pub fn scheduled_at(&self) -> Instant {
         self.facts.snapshot.scheduled_at
+    }
+
+    /// The trace that the run belongs to, to be handed on to what the handler calls, if the server makes spans. With the
+    /// feature `otel` the handler has a span of its own in it, and OpenTelemetry's current context is that span.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.facts.snapshot.traceparent
+    }
+
+    #[cfg(feature = "otel")]
+    pub(crate) fn client(&self) -> &str {
+        &self.facts.snapshot.ip
+    }
+
+    /// From the instant that the schedule names until now.
+    #[cfg(feature = "otel")]
+    pub(crate) fn lateness_ms(&self) -> i64 {
+        self.facts.clock.wall_ms() - self.facts.snapshot.scheduled_at.as_ms()
     }
 
     /// Which attempt this is, from 1.

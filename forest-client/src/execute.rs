@@ -15,6 +15,7 @@ use tokio::task::{Id, JoinError};
 use crate::blocking::{self, panic_text};
 use crate::context::JobContext;
 use crate::handler::{AnyHandler, Verdict};
+use crate::span;
 use crate::stop::{Stop, StopReason};
 
 /// How a handler ended.
@@ -60,7 +61,7 @@ impl Handling {
             AnyHandler::Async(handler) => self.tasks.spawn(async move {
                 tokio::select! {
                     biased;
-                    verdict = handler(ctx) => Finish::End(End::Returned(verdict)),
+                    verdict = span::around(handler, ctx) => Finish::End(End::Returned(verdict)),
                     grace = overdue(&stop, graces) => Finish::End(End::Dropped(grace)),
                 }
             }),

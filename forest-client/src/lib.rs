@@ -38,6 +38,13 @@
 //!
 //! A long one tells [how far it is](JobContext::progress), and [saves](JobContext::checkpoint) what its next
 //! attempt needs in order not to begin from the start.
+//!
+//! # Traces
+//! With the feature `otel` each handler has a span, `execute`, in the trace that the server began (if its `otlp_endpoint`
+//! is set), with the run, the job, the client and how late it began; it fails as the handler does. It goes to the global
+//! tracer of the `opentelemetry` crate, which the program sets, with an exporter of its choice. Spans that a handler
+//! makes are within it. Without the feature nothing of OpenTelemetry is compiled, and [`JobContext::trace_parent`] still
+//! tells the trace.
 #![warn(missing_docs)]
 
 mod agent;
@@ -57,6 +64,7 @@ mod notes;
 mod registration;
 mod serving;
 pub mod shared;
+mod span;
 mod stop;
 mod worker;
 
@@ -72,4 +80,4 @@ pub use worker::Worker;
 pub use forest_etcd::{EtcdConfig, TlsConfig};
 pub use forest_proto::record::{Origin, Shard};
 pub use forest_proto::time::Instant;
-pub use forest_proto::{GroupName, JobId, RunId, SharedName, TargetName};
+pub use forest_proto::{GroupName, JobId, RunId, SharedName, TargetName, TraceParent};

@@ -12,11 +12,13 @@ pub mod dev;
 mod events;
 mod grpc;
 mod http;
+pub mod logging;
 mod metrics;
 pub mod node;
 mod port;
 mod schedule;
 mod scheduler;
 pub mod store;
+mod traces;
 
 pub use grpc::{AdminApi, AdminServer};

@@ -4,21 +4,20 @@
 use std::process::ExitCode;
 
 use forest_server::config::{self, LogFormat, Task};
-use forest_server::{dev, node};
+use forest_server::{dev, logging, node};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let ended = match config::dev::from_process() {
         Some(Ok(config)) => {
-            start_logging(&config.log_level, LogFormat::Text);
+            logging::start(&config.log_level, LogFormat::Text);
             until_signalled(|shutdown| dev::run(config, shutdown))
         }
         Some(Err(exit)) => return exit.report(),
         None => match config::from_process() {
             Task::Serve(config) => {
-                start_logging(&config.log_level, config.log_format);
+                logging::start(&config.log_level, config.log_format);
                 config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 until_signalled(|shutdown| node::run(*config, shutdown))
             }
@@ -56,17 +55,5 @@ where
     tokio::select! {
         ended = &mut running => ended,
         () = next_signal() => anyhow::bail!("ended by a second signal"),
-    }
-}
-
-fn start_logging(level: &str, format: LogFormat) {
-    // Checked when the configuration was read.
-    let filter = EnvFilter::try_new(level).unwrap_or_default();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => {
-            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
-        }
-        LogFormat::Text => builder.init(),
     }
 }

@@ -21,6 +21,7 @@
 //! | `server/user/{user}` | somebody who may log in |
 //! | `server/token/{token}` | a secret for programs |
 //! | `server/session/{session}` | somebody who is logged in, on a lease |
+//! | `server/log/{node}` | how much a node logs for a while, on a lease |
 //! | `server/audit/{time}.{random}` | who changed what, until it is in the history |
 //! | `server/join/{segment}/{job}` | which of the jobs that a job follows have ended, and when |
 //! | `server/drain/{group}/{client}` | this client is to get no new runs; on the lease of its registration |
@@ -105,6 +106,7 @@ pub enum Key {
     User(UserName),
     Token(SecretId),
     Session(SecretId),
+    LogLevel(NodeId),
     Audit { at: Instant, id: RequestKey },
     Join { segment: Segment, job: JobId },
     Drain { group: GroupName, client: ClientId },
@@ -164,6 +166,11 @@ impl Keyspace {
     #[allow(missing_docs)]
     pub fn node(&self, node: &NodeId) -> String {
         format!("{}/server/node/{node}", self.root)
+    }
+    #[must_use]
+    #[allow(missing_docs)]
+    pub fn log_level(&self, node: &NodeId) -> String {
+        format!("{}/server/log/{node}", self.root)
     }
     #[must_use]
     #[allow(missing_docs)]
@@ -361,6 +368,7 @@ fn parse_server(family: &str, parts: &mut Parts<'_>) -> Option<Key> {
         "user" => Key::User(first.parse().ok()?),
         "token" => Key::Token(first.parse().ok()?),
         "session" => Key::Session(first.parse().ok()?),
+        "log" => Key::LogLevel(first.parse().ok()?),
         "audit" => {
             let (at, id) = first.split_once('.')?;
             Key::Audit { at: parse_stamp(at)?, id: id.parse().ok()? }
@@ -406,6 +414,7 @@ mod tests {
             (keys.leader(), Key::Leader),
             (keys.meta(), Key::Meta),
             (keys.step_down(), Key::StepDown),
+            (keys.log_level(&node), Key::LogLevel(node.clone())),
             (keys.node(&node), Key::Node(node)),
             (keys.group(&group), Key::Group(g())),
             (keys.job(&job), Key::Job(job.clone())),

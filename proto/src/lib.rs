@@ -5,6 +5,7 @@
 //! * [`record`]: the JSON documents under those keys, with the original's field names.
 //! * [`segment`]: which part of the jobs a job belongs to.
 //! * [`time`]: instants on the wire.
+//! * [`trace`]: the trace a run belongs to.
 //! * `admin` (feature `admin`): the gRPC admin API, version 1, generated from `api/`.
 //!
 //! This crate does no I/O and knows no clock.
@@ -16,6 +17,7 @@ pub mod record;
 pub mod run_id;
 pub mod segment;
 pub mod time;
+pub mod trace;
 
 pub use keys::{EtcdRole, Key, Keyspace, SharedKey};
 pub use name::{
@@ -24,6 +26,7 @@ pub use name::{
 };
 pub use run_id::RunId;
 pub use segment::{Segment, SegmentCount};
+pub use trace::TraceParent;
 
 /// The gRPC admin API, version 1. Generated from `api/forest/admin/v1/admin.proto`.
 #[cfg(feature = "admin")]

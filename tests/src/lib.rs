@@ -14,6 +14,7 @@ pub mod admin;
 pub mod cluster;
 pub mod history;
 pub mod names;
+pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod services;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A word, and the only places that may contain it.
-const OWNERS: [(&str, &[&str]); 7] = [
+const OWNERS: [(&str, &[&str]); 8] = [
     // The embedded one takes the generated protocol code from it.
     ("etcd_client::", &["forest-etcd/src", "embedded-etcd/src"]),
     ("sqlx::", &["forest-server/src/store", "tests/src"]),
@@ -15,12 +15,17 @@ const OWNERS: [(&str, &[&str]); 7] = [
             "embedded-etcd/src",
             "forest-server/src/grpc",
             "forest-server/src/node/mod.rs",
+            "forest-server/src/traces.rs",
             "forest-cli/src",
             "proto",
             "simulation/src",
             "tests/src",
             "tests/suite",
         ],
+    ),
+    (
+        "opentelemetry",
+        &["forest-server/src/traces.rs", "forest-client/src/span.rs", "tests/src", "tests/suite"],
     ),
     ("clock_gettime", &["forest-etcd/src/clock.rs"]),
     ("/server/conf", &["proto/src/keys.rs", "proto/src/record", "simulation", "tests"]),

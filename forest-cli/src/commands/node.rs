@@ -4,6 +4,7 @@ use forest_proto::admin::v1::{ListNodesRequest, Node, StepDownRequest, StepDownR
 use serde_json::{Value, json};
 
 use super::Context;
+use super::log_level::{self, Change};
 use crate::args::NodeCommand;
 use crate::connect::Client;
 use crate::error::{Exit, Failure};
@@ -14,6 +15,14 @@ pub(super) async fn run(context: &mut Context<'_>, command: NodeCommand) -> Resu
     match command {
         NodeCommand::List => list(context).await,
         NodeCommand::StepDown { node, hold } => step_down(context, node, hold).await,
+        NodeCommand::LogLevel { filter, node, lives, reset } => {
+            let change = match (filter, reset) {
+                (Some(filter), _) => Change::Set { filter, lives_ms: lives },
+                (None, true) => Change::Reset,
+                (None, false) => Change::None,
+            };
+            log_level::run(context, node, change).await
+        }
     }
 }
 

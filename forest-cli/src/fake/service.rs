@@ -50,6 +50,11 @@ fn links(ids: Option<&Value>) -> Vec<JobLink> {
     ids.map(|id| JobLink { id: id.into(), name: if id == "gone" { "" } else { "bill" }.into() }).collect()
 }
 
+fn log_level(node: String, filter: &str, expires_at: i64) -> LogLevel {
+    let by = if expires_at == 0 { "" } else { "user:ann" };
+    LogLevel { node, filter: filter.into(), configured: "info".into(), expires_at, by: by.into() }
+}
+
 fn runs() -> (Run, Run) {
     let live = Run {
         id: "20261118110640000-10-1".into(),
@@ -149,6 +154,22 @@ impl Admin for Service {
         }
         let (from, leader) = ("n1".into(), "n2".into());
         answer(StepDownResponse { from, term: 42, others: 1, leader, leader_term: 43, took_ms: 12 })
+    }
+
+    async fn get_log_level(&self, request: Request<GetLogLevelRequest>) -> Answer<LogLevel> {
+        answer(log_level(request.into_inner().node, "info", 0))
+    }
+
+    async fn set_log_level(&self, request: Request<SetLogLevelRequest>) -> Answer<LogLevel> {
+        let request = request.into_inner();
+        if request.node == "n3" {
+            return Err(Status::not_found("no node \"n3\""));
+        }
+        answer(log_level(request.node, &request.filter, T0 + request.lives_ms))
+    }
+
+    async fn reset_log_level(&self, request: Request<ResetLogLevelRequest>) -> Answer<LogLevel> {
+        answer(log_level(request.into_inner().node, "info", 0))
     }
 
     async fn add_group(&self, request: Request<AddGroupRequest>) -> Answer<Group> {

@@ -21,6 +21,8 @@ pub(crate) struct ClusterSummary {
     pub(crate) jobs: usize,
     pub(crate) enabled_jobs: usize,
     pub(crate) groups: usize,
+    /// In which runs wait.
+    pub(crate) groups_without_client: usize,
     pub(crate) clients: usize,
     pub(crate) pending: usize,
     pub(crate) queued: usize,
@@ -33,6 +35,8 @@ pub(crate) struct ClusterSummary {
     pub(crate) held: bool,
     pub(crate) quarantined: usize,
     pub(crate) max_skew_ms: i64,
+    /// How long this node has heard nothing from etcd.
+    pub(crate) watch_age: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +66,7 @@ impl Admin {
                 let mut summary = count(now.view, now_ms);
                 summary.node = now.node.to_string();
                 summary.held = now.held;
+                summary.watch_age = now.watch_age;
                 let others = now.view.heartbeats.iter().filter(|(node, _)| *node != now.node);
                 summary.max_skew_ms = others.map(|(_, beat)| beat.skew_ms.abs()).max().unwrap_or(0);
                 summary
@@ -181,6 +186,9 @@ fn count(view: &View, now_ms: i64) -> ClusterSummary {
             Place::Spread { .. } | Place::Ended { .. } => {}
         }
     }
+    let deserted = |group: &GroupName| view.clients.of_group(group).is_none_or(|clients| clients.is_empty());
+    let waiting = view.runs.parked_groups().filter_map(|(group, mut runs)| runs.next().map(|_| group));
+    summary.groups_without_client = waiting.filter(|group| deserted(group)).count();
     let oldest = view.runs.parked_groups().flat_map(|(_, runs)| runs).map(|run| run.at().as_ms()).min();
     summary.oldest_pending_ms = oldest.map_or(0, |at| (now_ms - at).max(0));
     summary

@@ -20,6 +20,7 @@ pub(crate) mod explain;
 mod fires;
 mod groups;
 mod jobs;
+mod log_level;
 mod original;
 mod probes;
 mod requests;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use forest_etcd::{SharedClock, Store};
 use forest_proto::record::Role;
 use forest_proto::time::Instant;
-use forest_proto::{GroupName, Keyspace};
+use forest_proto::{GroupName, Keyspace, TraceParent};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
@@ -56,6 +57,7 @@ pub(crate) use explain::Explanation;
 pub(crate) use fires::{Fire, FireQuery};
 pub(crate) use groups::GroupSummary;
 pub(crate) use jobs::{JobFilter, StoredJob};
+pub(crate) use log_level::LogLevelSummary;
 pub(crate) use original::OriginalFilter;
 pub(crate) use runs::{RunFilter, RunState, RunSummary};
 pub(crate) use statistics::{Statistic, StatisticsPage, StatisticsQuery};
@@ -65,6 +67,7 @@ use crate::access::{Caller, Scope, Who};
 use crate::core::clock_guard::MAX_SKEW_MS;
 use crate::scheduler::{Reading, SchedulerHandle};
 use crate::store::History;
+use crate::traces::Traces;
 
 /// The administration, for whoever turns out to call. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +80,8 @@ pub(crate) struct Administration {
 pub(crate) struct Admin {
     inner: Arc<Inner>,
     caller: Caller,
+    /// The trace that the call is part of.
+    traceparent: Option<TraceParent>,
 }
 
 struct Inner {
@@ -90,6 +95,7 @@ struct Inner {
     marks: write::Marks,
     /// Changes by caller; `None`: any number.
     submissions: Option<DefaultKeyedRateLimiter<String>>,
+    traces: Traces,
 }
 
 /// A page of at most so many, after an opaque token.
@@ -168,6 +174,7 @@ impl Administration {
             default_zone,
             marks: write::Marks::default(),
             submissions,
+            traces: Traces::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -177,13 +184,26 @@ impl Administration {
         self.acting(Caller { from: from.to_owned(), ..Caller::server() })
     }
 
+    /// With spans of calls that ask for runs. To be said before anybody has a clone.
+    pub(crate) fn with_traces(mut self, traces: Traces) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.traces = traces;
+        }
+        self
+    }
+
     /// In the name of a caller.
     pub(crate) fn acting(&self, caller: Caller) -> Admin {
-        Admin { inner: self.inner.clone(), caller }
+        Admin { inner: self.inner.clone(), caller, traceparent: None }
     }
 }
 
 impl Admin {
+    /// As part of a trace, by its header. What is no context counts as none, as the W3C has it.
+    pub(crate) fn within(self, traceparent: Option<&str>) -> Self {
+        Self { traceparent: traceparent.and_then(|text| text.parse().ok()), ..self }
+    }
+
     /// Refuses a caller who has not this role there.
     fn require(&self, role: Role, scope: Scope<'_>) -> Result<(), AdminError> {
         Ok(self.caller.require(role, scope)?)

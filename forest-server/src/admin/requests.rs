@@ -61,6 +61,7 @@ impl Admin {
             .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
         let now = self.now();
         let run = RunId::manual(&job, now, &key);
+        let span = self.inner.traces.requesting(&self.inner.clock, &run, self.traceparent);
         let by = self.caller.who.to_string();
         let request = Request {
             kind: RequestKind::Run,
@@ -72,6 +73,7 @@ impl Admin {
             by,
             retry_of: wanted.retry_of,
             scheduled_at: wanted.scheduled_at,
+            traceparent: self.traceparent,
         };
         let (segment, keys) = (self.segment_of(&job).await?, &self.inner.keys);
         let (request_key, answer_key) = (keys.request(segment, &key), keys.answer(segment, &key));
@@ -86,7 +88,10 @@ impl Admin {
         }
         let deed = Deed { group: Some(&group), ..deed.saying("run", run.as_str()) };
         let found = match self.commit(self.audited(txn, deed)).await? {
-            Written::Done => return Ok(run),
+            Written::Done => {
+                self.inner.traces.ended(span, &self.inner.clock);
+                return Ok(run);
+            }
             Written::Refused(found) => found,
         };
         match found.into_iter().nth(1).flatten().map(|kv| decode::<Answer>(&kv.value)) {
@@ -133,6 +138,7 @@ impl Admin {
             by,
             retry_of: None,
             scheduled_at: None,
+            traceparent: None,
         };
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
         let value = encode(&request);

@@ -8,7 +8,7 @@ mod audits;
 
 use std::collections::BTreeSet;
 
-use forest_etcd::{Backoff, Clock, Error, Outcome, Store, SystemClock, Txn};
+use forest_etcd::{Backoff, Clock, Error, Outcome, SharedClock, Store, SystemClock, Txn};
 use forest_proto::record::{Execution, decode};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ pub(crate) use self::audits::AuditCollector;
 use crate::metrics;
 use crate::scheduler::{SchedulerHandle, Settled};
 use crate::store::{History, Row};
+use crate::traces::Traces;
 
 /// Runs saved with one statement.
 const BATCH: usize = 500;
@@ -26,11 +27,19 @@ pub(crate) struct Collector {
     store: Store,
     scheduler: SchedulerHandle,
     history: History,
+    clock: SharedClock,
+    traces: Traces,
 }
 
 impl Collector {
-    pub(crate) fn new(store: Store, scheduler: SchedulerHandle, history: History) -> Self {
-        Self { store, scheduler, history }
+    pub(crate) fn new(
+        store: Store,
+        scheduler: SchedulerHandle,
+        history: History,
+        clock: SharedClock,
+        traces: Traces,
+    ) -> Self {
+        Self { store, scheduler, history, clock, traces }
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -54,19 +63,29 @@ impl Collector {
         let Some((read, unread)) = self.read(taken, shutdown).await else { return };
         // What is gone or changed meanwhile is handed out again if it is still there.
         self.scheduler.release(unread, None).await;
-        let (settled, rows): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+        let spans = self.traces.collecting(&self.clock, read.iter().map(|(_, execution)| execution));
+        let took: Vec<_> = read.iter().map(|(_, execution)| metrics::Took::of(execution)).collect();
+        let (settled, rows): (Vec<_>, Vec<_>) = read
+            .into_iter()
+            .map(|(settled, execution)| {
+                let row = row(&settled, execution);
+                (settled, row)
+            })
+            .unzip();
         let Some(refused) = self.save(&rows, shutdown).await else { return };
+        metrics::ran(took);
+        self.traces.ended(spans, &self.clock);
         let saved: Vec<_> =
             settled.into_iter().filter(|settled| !refused.contains(settled.run.as_str())).collect();
         self.delete(saved).await;
     }
 
-    /// The rows of what was taken, and the keys of which there is none. What cannot be understood is kept in hand.
+    /// What was taken, and the keys of which there is none. What cannot be understood is kept in hand.
     async fn read(
         &self,
         mut taken: Vec<Settled>,
         shutdown: &CancellationToken,
-    ) -> Option<(Vec<(Settled, Row)>, Vec<String>)> {
+    ) -> Option<(Vec<(Settled, Execution)>, Vec<String>)> {
         let mut unread = Vec::new();
         let missing: Vec<_> =
             taken.iter().filter(|settled| settled.value.is_none()).map(|s| s.key.clone()).collect();
@@ -87,23 +106,20 @@ impl Collector {
                 settled.value = kv.map(|kv| kv.value);
             }
         }
-        let mut rows = Vec::new();
+        let mut read = Vec::new();
         for mut settled in taken {
             let Some(value) = settled.value.take() else {
                 unread.push(settled.key);
                 continue;
             };
             match decode::<Execution>(&value) {
-                Ok(execution) => {
-                    let row = row(&settled, execution);
-                    rows.push((settled, row));
-                }
+                Ok(execution) => read.push((settled, execution)),
                 Err(error) => {
                     tracing::error!(key = settled.key, %error, "leaving alone a result that cannot be understood")
                 }
             }
         }
-        Some((rows, unread))
+        Some((read, unread))
     }
 
     /// Saves rows until the database takes them; the runs that it refuses.

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use forest_proto::{Keyspace, NodeId, SegmentCount};
 use jiff::tz::TimeZone;
-use tracing_subscriber::EnvFilter;
 
 use super::fields::{Problem, Source, Value, Values};
-use super::{Config, LegacyApi, LogFormat, Login, is_loopback};
+use super::{Config, LegacyApi, LogFormat, Login, TraceConfig, is_loopback};
 use crate::port::TlsFiles;
 use crate::store::DbUrl;
 
@@ -67,12 +66,13 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
     let lost_grace = checker.duration("lost_grace", Duration::ZERO, HOUR);
     let start_deadline = checker.duration("start_deadline", SECOND, 30 * 24 * HOUR);
     let shutdown_grace = checker.duration("shutdown_grace", Duration::ZERO, 600 * SECOND);
-    let log_level = checker.parsed("log_level", |text| EnvFilter::try_new(text).map(|_| text.to_owned()));
+    let log_level = checker.parsed("log_level", |text| crate::logging::filter(text).map(|_| text.to_owned()));
     let log_format = checker.parsed("log_format", |text| match text {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
         _ => Err("must be json or text"),
     });
+    let traces = checker.traces();
     let db_url = db_url?;
     Some(Config {
         warnings: checker.warnings(&db_url),
@@ -98,6 +98,7 @@ pub(super) fn check(values: &Values, problems: &mut Vec<Problem>) -> Option<Conf
         view_audit: VIEW_AUDIT,
         log_level: log_level?,
         log_format: log_format?,
+        traces,
     })
 }
 
@@ -237,6 +238,24 @@ impl Checker<'_> {
             );
         }
         Some(api)
+    }
+
+    fn traces(&mut self) -> Option<TraceConfig> {
+        let ratio = self.parsed("otlp_sample_ratio", |text| match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+            _ => Err("must be a number from 0 to 1, such as 0.1"),
+        })?;
+        let endpoint = self.parsed("otlp_endpoint", |text| {
+            let scheme = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+            let address = scheme.map(|rest| rest.trim_end_matches('/'));
+            let port =
+                address.and_then(|address| address.rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
+            match port {
+                Some(Ok(port)) if port != 0 && text.parse::<http::Uri>().is_ok() => Ok(text.to_owned()),
+                _ => Err("must be http://host:port or https://host:port"),
+            }
+        })?;
+        Some(TraceConfig { endpoint, ratio })
     }
 
     fn folder(&mut self, key: &str) -> Option<PathBuf> {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command as Clap, ValueHint};
-use tracing_subscriber::EnvFilter;
 
 use super::check::listen_address;
 use super::{Exit, is_loopback};
@@ -115,7 +114,7 @@ fn check(matches: &ArgMatches) -> Result<DevConfig, Exit> {
         problems.push("--data: must name a folder".into());
     }
     let log_level = matches.get_one::<String>("log-level").cloned().unwrap_or_default();
-    if let Err(error) = EnvFilter::try_new(&log_level) {
+    if let Err(error) = crate::logging::filter(&log_level) {
         problems.push(format!("--log-level: {error}"));
     }
     if problems.is_empty() {

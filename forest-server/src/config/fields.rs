@@ -92,8 +92,8 @@ pub(super) const FIELDS: &[Field] = &[
         "db-url",
         "FOREST_DB_URL",
         None,
-        "Database of the history (required): mysql://user:password@host:3306/database, or \
-         sqlite:///path/file.db for a single development node",
+        "Database of the history (required): mysql://user:password@host:3306/database, the original's \
+         user:password@tcp(host:port)/database, or sqlite:///path/file.db for a single development node",
     ),
     field(
         "listen",
@@ -298,6 +298,21 @@ pub(super) const FIELDS: &[Field] = &[
         "error, warn, info, debug, trace, or directives such as info,forest_server=debug",
     ),
     field("log_format", "log-format", "FOREST_LOG_FORMAT", Some("json"), "json or text"),
+    field(
+        "otlp_endpoint",
+        "otlp-endpoint",
+        "FOREST_OTLP_ENDPOINT",
+        None,
+        "http://host:port or https://host:port of an OpenTelemetry collector that takes OTLP over gRPC (usually port \
+         4317): traces go there. Without it there are none",
+    ),
+    field(
+        "otlp_sample_ratio",
+        "otlp-sample-ratio",
+        "FOREST_OTLP_SAMPLE_RATIO",
+        Some("1"),
+        "Part of the traces that is kept, 0 to 1; calls that come with a trace of their own decide for their runs",
+    ),
 ];
 
 /// Where the file is; the only setting that a file cannot have.

@@ -1,4 +1,4 @@
-//! The command line: a flag for each setting, `check-config`, and the flags of the original.
+//! The command line: a flag for each setting, `check-config`, `example-config`, and the flags of the original.
 //!
 //! The flags are made from the table of settings rather than derived from a struct, so that a setting cannot
 //! exist as a flag and be missing in the file or the environment. The environment is not read here.
@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command as Clap};
 
 use super::fields::{CONFIG_FILE, FIELDS, Field};
-use super::{Exit, dev};
+use super::{Exit, dev, example};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,9 @@ const OLD_FLAGS: [(&str, &str); 4] = [
 /// The original gives this one in seconds.
 const OLD_SECONDS: &str = "etcd-dailtimeout";
 
+/// The subcommand that prints the example file.
+const EXAMPLE: &str = "example-config";
+
 /// Reads a command line, or says what to tell the user instead.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Exit> {
     let root = clap().try_get_matches_from(modernised(args)).map_err(|error| {
@@ -45,9 +48,18 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     })?;
     Ok(match root.subcommand() {
         Some((dev::NAME, _)) => return Err(dev::misplaced()),
+        Some((EXAMPLE, matches)) => return Err(example_of(matches)),
         Some((_, matches)) => Request { command: Command::CheckConfig, values: values(matches) },
         None => Request { command: Command::Serve, values: values(&root) },
     })
+}
+
+fn example_of(matches: &ArgMatches) -> Exit {
+    if values(matches).is_empty() {
+        return Exit { text: example::file(), code: 0 };
+    }
+    let text = format!("error: `{EXAMPLE}` takes no settings: it prints all of them with their defaults");
+    Exit { text, code: 2 }
 }
 
 fn values(matches: &ArgMatches) -> Vec<(&'static str, String)> {
@@ -72,6 +84,9 @@ fn clap() -> Clap {
         .subcommand(
             Clap::new("check-config")
                 .about("Print the effective configuration and where each value comes from, or what is wrong with it"),
+        )
+        .subcommand(
+            Clap::new(EXAMPLE).about("Print a file with every setting, what it means and its default"),
         )
         .subcommand(Clap::new(dev::NAME).about(dev::ABOUT))
 }
@@ -179,6 +194,14 @@ mod tests {
             assert_eq!(request.command, Command::CheckConfig, "{line}");
             assert_eq!(request.values, [("config", "f".to_owned()), ("listen", ":1".to_owned())], "{line}");
         }
+    }
+
+    #[test]
+    fn the_example_is_printed_and_takes_no_settings() {
+        let example = parsed("example-config").expect_err("a text");
+        assert!(example.code == 0 && example.text.contains("#lease_ttl = \"5s\""), "{}", example.text);
+        let refused = parsed("example-config --lease-ttl 7s").expect_err("a text");
+        assert_eq!(refused.code, 2);
     }
 
     #[test]

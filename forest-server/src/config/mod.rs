@@ -11,6 +11,7 @@
 mod check;
 pub mod dev;
 mod etcd;
+mod example;
 mod fields;
 mod file;
 mod flags;
@@ -31,6 +32,7 @@ pub use crate::access::{Login, OidcSettings, RoleMap};
 pub use crate::http::LegacyApi;
 pub use crate::port::TlsFiles;
 use crate::store::DbUrl;
+pub use crate::traces::TraceConfig;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -70,6 +72,8 @@ pub struct Config {
     /// Directives for an `EnvFilter`, which takes them.
     pub log_level: String,
     pub log_format: LogFormat,
+    /// Where spans go; `None`: there are none.
+    pub traces: Option<TraceConfig>,
     /// What is allowed but was perhaps not meant: to be logged once logging works.
     pub warnings: Vec<String>,
 }

@@ -180,6 +180,11 @@ fn each_rule_refuses_what_breaks_it() {
     check("--etcd-ca-file /no/such/ca.pem", "etcd_ca_file", "cannot read");
     check("--etcd-timeout 1ms", "etcd_timeout", "100ms");
     check("--log-level ===", "log_level", "");
+    check("--log-level degub", "log_level", "is no level");
+    check("--otlp-endpoint localhost:4317", "otlp_endpoint", "http://host:port");
+    check("--otlp-endpoint http://localhost", "otlp_endpoint", "http://host:port");
+    check("--otlp-sample-ratio 1.5", "otlp_sample_ratio", "0 to 1");
+    check("--otlp-sample-ratio NaN", "otlp_sample_ratio", "0 to 1");
     check("--db-url postgres://h/d", "db_url (flag --db-url)", "unknown scheme");
 }
 
@@ -326,7 +331,7 @@ fn the_example_file_has_every_setting_with_its_default() {
             Some(default) => assert_eq!(text, default, "{key}"),
             None => assert!(block.contains("No default."), "{key}"),
         }
-        assert!(block.contains(&format!("Environment: {}.", field.env)), "{key}");
+        assert!(block.contains(field.env), "{key}");
         seen.push(key);
     }
     let known: Vec<&str> = FIELDS.iter().map(|field| field.key).collect();

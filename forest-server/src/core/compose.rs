@@ -7,10 +7,11 @@ use forest_proto::record::{
     Delay, Execution, Job, Origin, Outcome, RetryBackoff, Routing, Shard, ShardParams, Snapshot,
 };
 use forest_proto::time::Instant;
-use forest_proto::{ClientId, GroupName, JobId, RunId, TargetName};
+use forest_proto::{ClientId, GroupName, JobId, RunId, TargetName, TraceParent};
 use jiff::tz::TimeZone;
 
 use super::term::Term;
+use super::trace;
 
 /// Retries come after 1, 5 and 10 minutes where a job does not say.
 const RETRY_DELAYS_MS: [u64; 3] = [60_000, 300_000, 600_000];
@@ -22,6 +23,8 @@ pub(crate) struct Defaults {
     pub(crate) start_deadline_ms: i64,
     pub(crate) zone_name: String,
     pub(crate) zone: TimeZone,
+    /// Which part of the traces is kept; `None`: this cluster makes no spans.
+    pub(crate) trace_ratio: Option<f64>,
 }
 
 /// Writes documents in the name of a term, at one moment.
@@ -48,6 +51,8 @@ pub(crate) struct Occasion {
     pub(crate) cause: Option<RunId>,
     /// Which shard of a broadcast it is.
     pub(crate) shard: Option<Shard>,
+    /// The trace that it comes with.
+    pub(crate) traceparent: Option<TraceParent>,
 }
 
 impl Occasion {
@@ -62,6 +67,7 @@ impl Occasion {
             pinned: None,
             cause: None,
             shard: None,
+            traceparent: None,
         }
     }
 }
@@ -79,6 +85,7 @@ impl Composer<'_> {
             if self.defaults.zone_name == "UTC" { String::new() } else { self.defaults.zone_name.clone() };
         let spreads = job.routing == Routing::Broadcast && occasion.shard.is_none();
         Snapshot {
+            traceparent: trace::context(&occasion.run, occasion.traceparent, self.defaults.trace_ratio),
             attempt: occasion.run.attempt(),
             id: occasion.run,
             job_id: job.id.clone(),
@@ -148,6 +155,7 @@ impl Composer<'_> {
             client: ended.pinned.clone(),
             cause: ended.cause.clone(),
             shard: ended.shard.clone(),
+            traceparent: ended.traceparent,
         };
         (Instant::from_ms(self.now_ms.saturating_add(wait)), delay)
     }

@@ -42,6 +42,7 @@ pub(crate) mod step_down;
 pub(crate) mod steps;
 pub(crate) mod term;
 pub(crate) mod timing;
+pub(crate) mod trace;
 pub(crate) mod view;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use forest_etcd::{Change, KeyValue};
 use forest_proto::record::{
     self, Backfill, Calendar, ClientRecord, Cursor, Delay, Drain, Execution, ExecutionState, Group, Join,
-    Node, Request, Snapshot, Spread, Status, StepDown,
+    LogLevel, Node, Request, Snapshot, Spread, Status, StepDown,
 };
 use forest_proto::{
     CalendarName, GroupName, JobId, Key, Keyspace, NodeId, RequestKey, RunId, Segment, SegmentCount,
@@ -88,6 +88,8 @@ pub(crate) struct View {
     /// Requests to stop a run, until its client has followed them.
     pub(crate) cancels: Table<(RunId, Seat), ()>,
     pub(crate) access: Access,
+    /// How much nodes log for a while.
+    pub(crate) log_levels: Table<NodeId, LogLevel>,
     pub(crate) heartbeats: BTreeMap<NodeId, Heartbeat>,
     pub(crate) quarantine: Quarantine,
     pub(crate) touched: Touched,
@@ -117,6 +119,7 @@ impl View {
             late: Table::default(),
             cancels: Table::default(),
             access: Access::default(),
+            log_levels: Table::default(),
             heartbeats: BTreeMap::new(),
             quarantine: Quarantine::default(),
             touched: Touched::default(),
@@ -326,6 +329,9 @@ impl View {
             }
             Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
                 self.access.put(key, &kv.key, &kv.value, revision, listing)?;
+            }
+            Key::LogLevel(node) => {
+                self.log_levels.put(node, read(&kv.value)?, revision, listing);
             }
             // Read by those whom they concern.
             Key::Meta | Key::Answer { .. } | Key::Mark(_) => {}
@@ -557,6 +563,9 @@ impl View {
                 });
                 self.touched.groups.insert(group);
             }
+            Key::LogLevel(node) => {
+                self.log_levels.remove(&node, revision);
+            }
             Key::User(_) | Key::Token(_) | Key::Session(_) | Key::Audit { .. } => {
                 self.access.remove(&key, text, revision);
             }
@@ -648,6 +657,9 @@ impl View {
         }
         for one in self.step_down.stale(listing, revision) {
             self.step_down.remove(&one, deleted);
+        }
+        for id in self.log_levels.stale(listing, revision) {
+            self.log_levels.remove(&id, deleted);
         }
         for seat in self.clients.stale(listing, revision) {
             self.feed.expect(self.keys.client(&seat.0, &seat.1), revision, None);

@@ -8,8 +8,8 @@ use forest_proto::time::Instant;
 use crate::access::Caller;
 use crate::admin::{
     Admin, AdminError, Attempts, BackfillPlan, BackfillSummary, ClientSummary, ClusterSummary, Explanation,
-    Fire, GroupSummary, Link, NodeSummary, RunState, RunSummary, SteppedDown, StoredCalendar, StoredJob,
-    TokenSummary, UserSummary,
+    Fire, GroupSummary, Link, LogLevelSummary, NodeSummary, RunState, RunSummary, SteppedDown,
+    StoredCalendar, StoredJob, TokenSummary, UserSummary,
 };
 use crate::core::routing::queue::{Reason, Waiting};
 use crate::store::{Audited, Entry};
@@ -102,6 +102,16 @@ impl From<SteppedDown> for api::StepDownResponse {
             leader_term,
             took_ms: u64::try_from(stepped.took.as_millis()).unwrap_or(u64::MAX),
         }
+    }
+}
+
+impl From<LogLevelSummary> for api::LogLevel {
+    fn from(level: LogLevelSummary) -> Self {
+        let (filter, expires_at, by) = match level.changed {
+            Some(changed) => (changed.filter, changed.until.as_ms(), changed.by),
+            None => (level.configured.clone(), 0, String::new()),
+        };
+        Self { node: level.node.to_string(), filter, configured: level.configured, expires_at, by }
     }
 }
 

@@ -52,7 +52,8 @@ impl AdminApi {
         let from = peer.map(Peer::address).unwrap_or_default();
         let proof = Proof::new(&self.gate, shown, from, Face::Grpc);
         let caller = proof.caller().await.map_err(|refused| error::status(refused.into()))?;
-        Ok((self.admin.acting(caller), proof))
+        let trace = request.metadata().get("traceparent").and_then(|value| value.to_str().ok());
+        Ok((self.admin.acting(caller).within(trace), proof))
     }
 }
 
@@ -109,6 +110,27 @@ impl Service for AdminApi {
         let api::StepDownRequest { node, hold_ms } = request.into_inner();
         let stepped = admin.step_down(&node, hold_ms.map(Duration::from_millis)).await;
         Ok(Response::new(stepped.map_err(error::status)?.into()))
+    }
+
+    async fn get_log_level(&self, request: Request<api::GetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let level = admin.log_level(&request.into_inner().node).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
+    }
+
+    async fn set_log_level(&self, request: Request<api::SetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let request = request.into_inner();
+        let lives = (request.lives_ms != 0)
+            .then(|| Duration::from_millis(u64::try_from(request.lives_ms).unwrap_or(0)));
+        let level = admin.set_log_level(&request.node, &request.filter, lives).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
+    }
+
+    async fn reset_log_level(&self, request: Request<api::ResetLogLevelRequest>) -> Answer<api::LogLevel> {
+        let admin = self.acting(&request).await?;
+        let level = admin.reset_log_level(&request.into_inner().node).await;
+        Ok(Response::new(level.map_err(error::status)?.into()))
     }
 
     async fn add_group(&self, request: Request<api::AddGroupRequest>) -> Answer<api::Group> {

@@ -35,7 +35,8 @@ impl FromRequestParts<Web> for Proven {
         let from = peer.map(Peer::address).unwrap_or_default();
         let proof = Proof::new(&web.gate, shown, from, Face::Rest);
         let caller = proof.caller().await.map_err(AdminError::from)?;
-        Ok(Self(web.admin.acting(caller), proof))
+        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        Ok(Self(web.admin.acting(caller).within(trace), proof))
     }
 }
 

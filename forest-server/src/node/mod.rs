@@ -25,6 +25,7 @@ use crate::http::{Web, counted};
 use crate::port::{self, Tls};
 use crate::scheduler::{Scheduler, SchedulerConfig};
 use crate::store::History;
+use crate::traces::Traces;
 use heartbeat::Heartbeat;
 
 /// Connections to the history database.
@@ -59,6 +60,7 @@ pub struct Surroundings {
 /// A node at work.
 pub struct Node {
     web: Web,
+    traces: Traces,
     duties: Tasks<(&'static str, anyhow::Result<()>)>,
     lease: Tasks<anyhow::Result<()>>,
     release_lease: CancellationToken,
@@ -80,8 +82,14 @@ impl Node {
         let node = NodeId::new(format!("{}-{:08x}", config.node_name, fastrand::u32(..)))?;
         let (version, address) = (env!("CARGO_PKG_VERSION"), surroundings.address.clone());
         tracing::info!(%node, address, segments = segments.get(), version, "node started");
-        let record =
-            NodeRecord { name: node, address, version: version.into(), started_at, wall: started_at };
+        let record = NodeRecord {
+            name: node,
+            address,
+            version: version.into(),
+            started_at,
+            wall: started_at,
+            log_level: config.log_level.clone(),
+        };
         Self::assemble(&config, surroundings, store, segments, record, shutdown).map(Some)
     }
 
@@ -103,12 +111,16 @@ impl Node {
         };
         let (watcher, stream) = Watcher::new(Store::new(&config.etcd)?, changes);
         let zone_name = config.time_zone.iana_name().unwrap_or("UTC").to_owned();
-        let scheduling = scheduler_config(config, &record.name, segments, &zone_name);
+        let traces = config.traces.as_ref().map(|traces| Traces::new(traces, &record.name));
+        let traces = traces.transpose().context("otlp_endpoint")?.unwrap_or_default();
+        let scheduling = scheduler_config(config, &record.name, segments, &zone_name, &traces);
         let (scheduler, handle) =
             Scheduler::new(scheduling, store.clone(), lease.clone(), clock.clone(), stream);
+        let levels = handle.log_level.clone();
         let keys = config.keyspace.clone();
         let heartbeat = Heartbeat::new(store.clone(), lease, clock.clone(), &keys, record);
-        let collector = Collector::new(store.clone(), handle.clone(), history.clone());
+        let collector =
+            Collector::new(store.clone(), handle.clone(), history.clone(), clock.clone(), traces.clone());
         let audits = AuditCollector::new(store.clone(), handle.clone(), history.clone(), keys.clone());
         let oidc = config.oidc.clone().map(|settings| Oidc::new(settings, clock.clone())).transpose()?;
         let gate = Gate::new(config.login, store.clone(), handle.clone(), keys.clone(), clock.clone());
@@ -121,6 +133,7 @@ impl Node {
             zone_name,
             config.submissions_per_minute,
         );
+        let admin = admin.with_traces(traces.clone());
         let web = Web {
             admin,
             gate,
@@ -145,6 +158,13 @@ impl Node {
             heartbeat.run(token).await;
             ("heartbeat", Ok(()))
         });
+        if crate::logging::can_change() {
+            let (configured, token) = (config.log_level.clone(), shutdown.clone());
+            duties.spawn(async move {
+                crate::logging::follow(levels, &configured, &token).await;
+                ("log level", Ok(()))
+            });
+        }
         let (token, zone) = (shutdown.clone(), config.time_zone.clone());
         duties.spawn(async move {
             if prepare(&history, &zone, &token).await {
@@ -154,7 +174,7 @@ impl Node {
             ("collector", Ok(()))
         });
         let shutdown_grace = config.shutdown_grace;
-        Ok(Self { web, duties, lease: last, release_lease, shutdown, shutdown_grace })
+        Ok(Self { web, traces, duties, lease: last, release_lease, shutdown, shutdown_grace })
     }
 
     /// What the gRPC API answers with, for whoever has a way to call it.
@@ -202,6 +222,7 @@ impl Node {
         }
         self.release_lease.cancel();
         let _ = tokio::time::timeout(REVOKE_GRACE, self.lease.join_next()).await;
+        self.traces.close().await;
         tracing::info!("node stopped");
         ended
     }
@@ -220,6 +241,7 @@ fn scheduler_config(
     node: &NodeId,
     segments: SegmentCount,
     zone_name: &str,
+    traces: &Traces,
 ) -> SchedulerConfig {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     SchedulerConfig {
@@ -233,7 +255,9 @@ fn scheduler_config(
             start_deadline_ms: ms(config.start_deadline),
             zone_name: zone_name.to_owned(),
             zone: config.time_zone.clone(),
+            trace_ratio: traces.ratio(),
         },
+        traces: traces.clone(),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) held: bool,
     /// How far this node's clock is off the others'.
     pub(crate) skew_ms: i64,
+    /// How long nothing was heard from etcd.
+    pub(crate) watch_age: Duration,
 }
 
 /// A key whose document is final and can go to the history.
@@ -52,6 +54,8 @@ pub(crate) struct SchedulerHandle {
     pub(super) queries: mpsc::Sender<Query>,
     pub(crate) progress: watch::Receiver<Progress>,
     pub(crate) events: Events,
+    /// What this node is to log for a while; `None`: as it was configured.
+    pub(crate) log_level: watch::Receiver<Option<String>>,
 }
 
 /// What waiters wait for.

@@ -30,11 +30,12 @@ use crate::core::dispatch::Batch;
 use crate::core::roll::Roll;
 use crate::core::view::{Now, View};
 use crate::events::{self, Teller};
+use crate::traces::Traces;
 
 use election::Campaign;
 use handle::{Progress, Query};
 pub(crate) use handle::{Reading, SchedulerHandle, Settled, Unanswered};
-use leading::{Counted, Leading};
+use leading::{Counted, Leading, Sender};
 
 /// At most this long between two looks at the clocks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ pub(crate) struct SchedulerConfig {
     /// How long a client that was cut off may take to stop its handlers.
     pub(crate) lost_grace: Duration,
     pub(crate) defaults: Defaults,
+    pub(crate) traces: Traces,
 }
 
 pub(crate) struct Scheduler {
@@ -64,9 +66,12 @@ pub(crate) struct Scheduler {
     queries: mpsc::Receiver<Query>,
     progress: watch::Sender<Progress>,
     teller: Teller,
+    log_level: watch::Sender<Option<String>>,
     view: View,
     guard: ClockGuard,
     role: Role,
+    /// When the watch last said something.
+    heard: Duration,
     in_flight: Tasks<Answer>,
 }
 
@@ -143,9 +148,11 @@ impl Scheduler {
     ) -> (Self, SchedulerHandle) {
         let (sender, queries) = mpsc::channel(QUERIES);
         let (progress, watching) = watch::channel(Progress::default());
+        let (log_level, levels) = watch::channel(None);
         let view = View::new(config.keys.clone(), config.segments, config.defaults.zone_name.clone());
         let (teller, events) = events::channel();
-        let handle = SchedulerHandle { queries: sender, progress: watching, events };
+        let handle = SchedulerHandle { queries: sender, progress: watching, events, log_level: levels };
+        let heard = clock.boot();
         let scheduler = Self {
             config,
             store,
@@ -155,9 +162,11 @@ impl Scheduler {
             queries,
             progress,
             teller,
+            log_level,
             view,
             guard: ClockGuard::default(),
             role: Role::Follower(Campaign::default()),
+            heard,
             in_flight: Tasks::new(),
         };
         (scheduler, handle)
@@ -206,6 +215,7 @@ impl Scheduler {
             Event::Answer(answer) => self.handle_answer(answer),
             Event::Changes(Some(changes)) => {
                 let now = self.now();
+                self.heard = now.boot;
                 self.apply(changes, now);
                 // What else is here already is cheaper to take now than one by one.
                 while let Some(more) = self.stream.try_next() {
@@ -235,6 +245,7 @@ impl Scheduler {
                     node: &self.config.node,
                     held: self.guard.is_held(),
                     skew_ms,
+                    watch_age: self.clock.boot().saturating_sub(self.heard),
                 });
             }
             Query::TakeSettled { limit, reply } => {
@@ -306,7 +317,8 @@ impl Scheduler {
                 if leading.takes_doubts(&self.view, now) {
                     self.stream.doubt();
                 }
-                duties.spawn(term, &self.store, &mut self.in_flight);
+                let sender = Sender::new(&self.store, &self.clock, &self.config.keys, &self.config.traces);
+                duties.spawn(term, &sender, &mut self.in_flight);
                 unclear.into_iter().for_each(|segment| self.reread(term, segment));
             }
         }
@@ -333,6 +345,14 @@ impl Scheduler {
         let (revision, complete) = (self.view.revision(), self.view.is_complete());
         let progress = Progress { revision, complete, collectable, audits };
         self.progress.send_if_modified(|known| std::mem::replace(known, progress) != progress || collectable);
+        let wanted = self.view.log_levels.get(&self.config.node).map(|level| &level.filter);
+        self.log_level.send_if_modified(|known| {
+            let changed = known.as_ref() != wanted;
+            if changed {
+                *known = wanted.cloned();
+            }
+            changed
+        });
     }
 
     fn until_next_time(&self) -> Duration {

@@ -14,6 +14,7 @@ mod group;
 mod job;
 mod join;
 mod lenient;
+mod log_level;
 mod policy;
 mod server;
 mod shard;
@@ -31,6 +32,7 @@ pub use execution::{Execution, ExecutionState, Outcome, Progress, Status};
 pub use group::Group;
 pub use job::{Job, JobStatus};
 pub use join::{Join, JoinDate, MAX_JOIN_DATES};
+pub use log_level::LogLevel;
 pub use policy::{
     After, Condition, DstFold, DstGap, Misfire, Need, OnLost, Overlap, RetryBackoff, Routing, Trigger, Within,
 };

@@ -11,6 +11,7 @@ use super::snapshot::Origin;
 use crate::name::{ClientId, GroupName, JobId, NodeId, RequestKey};
 use crate::run_id::RunId;
 use crate::time::Instant;
+use crate::trace::TraceParent;
 
 /// The layout that this version reads and writes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -39,6 +40,9 @@ pub struct Node {
     pub started_at: Instant,
     /// Its wall clock when it wrote this.
     pub wall: Instant,
+    /// The log level with which it was started. Empty from nodes of before there was this field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log_level: String,
 }
 
 /// `server/cursor/{segment}`: every fire of the segment up to and including (`fire_at`, `job`), in that
@@ -110,6 +114,9 @@ pub struct Delay {
     /// Which shard of a broadcast it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// The trace of the attempt before.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::trace::lenient")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// What an administrator asks for.
@@ -148,6 +155,9 @@ pub struct Request {
     /// Of a run that is run again: the time that it was for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Instant>,
+    /// The trace of the call, if it was part of one.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::trace::lenient")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// `server/backfill/{segment}/{job}`: the fires of a range of the past, as far as they are still to be run. It is gone

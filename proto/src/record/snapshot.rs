@@ -12,6 +12,7 @@ use super::{is_default, lenient};
 use crate::name::{ClientId, GroupName, JobId, TargetName};
 use crate::run_id::RunId;
 use crate::time::Instant;
+use crate::trace::TraceParent;
 
 /// Where a run comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -116,6 +117,10 @@ pub struct Snapshot {
     /// The run of another job whose end made this one; or, of the same job, the one that somebody had run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<RunId>,
+    /// Its trace, and the span in which it was created. Absent where nobody makes spans. What is no `traceparent` is read
+    /// as none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::trace::lenient")]
+    pub traceparent: Option<TraceParent>,
     /// After this instant it is not worth starting any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_deadline: Option<Instant>,

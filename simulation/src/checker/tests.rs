@@ -232,6 +232,7 @@ impl Tale {
             checkpoint: None,
             cause: None,
             shard: None,
+            traceparent: None,
         };
         (self.keys.delay(segment(), at(90), next), Some(encode(&delay)))
     }
@@ -456,6 +457,7 @@ impl Tale {
             by: String::new(),
             retry_of: None,
             scheduled_at: None,
+            traceparent: None,
         };
         let key = self.keys.request(segment(), &RequestKey::new(key).expect("valid"));
         self.write(OTHER, vec![(key, Some(encode(&request)))]);

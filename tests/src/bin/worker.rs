@@ -48,6 +48,9 @@ struct Options {
     targets: Vec<String>,
     #[arg(long)]
     journal: Option<PathBuf>,
+    /// Where spans of the handlers go.
+    #[arg(long)]
+    otlp: Option<String>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -132,6 +135,7 @@ async fn main() -> anyhow::Result<()> {
     let (cert_file, key_file) = (options.etcd_cert, options.etcd_key);
     let tls = options.etcd_ca.map(|ca_file| TlsConfig { ca_file, cert_file, key_file, server_name: None });
     let (user, password) = (options.etcd_user, options.etcd_password);
+    let spans = options.otlp.map(|endpoint| forest_tests::otlp::send_spans(&endpoint)).transpose()?;
     let mut worker = Worker::builder(options.group)
         .etcd_config(EtcdConfig { user, password, tls, ..EtcdConfig::new(options.etcd) })
         .key_root(options.key_root)
@@ -150,5 +154,8 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("ready");
     worker.build()?.run().await?;
+    if let Some(spans) = spans {
+        tokio::task::spawn_blocking(move || spans.shutdown()).await??;
+    }
     Ok(())
 }

@@ -42,6 +42,8 @@ fn needs(call: &str) -> Option<Needs> {
         "GET /cluster" | "GET /nodes" | "GET /clients" | "GET /plan" | "GET /pending" => InGroup(VIEWER),
         "GET /events" => InGroup(VIEWER),
         "GET /backfills" | "GET /statistics" => InGroup(VIEWER),
+        "GET /nodes/{node}/log-level" => InGroup(VIEWER),
+        "PUT /nodes/{node}/log-level" | "DELETE /nodes/{node}/log-level" => Everywhere(ADMIN),
         "POST /jobs/{id}/run" | "POST /jobs/{id}/enable" | "POST /jobs/{id}/disable" => InGroup(OPERATOR),
         "POST /executions/{id}/cancel" | "POST /executions/{id}/retry" => InGroup(OPERATOR),
         "POST /groups/{name}/clients/{id}/drain" | "POST /groups/{name}/clients/{id}/undrain" => {
@@ -71,6 +73,7 @@ fn body(call: &str) -> Value {
         "PUT /calendars/{name}" => json!({"days": "2027-01-01"}),
         "POST /users" => json!({"name": "root", "password": "twelve letters", "grants": {}}),
         "POST /tokens" => json!({"name": "t", "grants": {}}),
+        "PUT /nodes/{node}/log-level" => json!({"filter": "info"}),
         "PUT /session/password" => json!({"old": "x", "new": "twelve letters"}),
         "POST /jobs/{id}/backfill" => json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}),
         _ => json!({}),
@@ -103,7 +106,7 @@ async fn each_call_needs_its_role_and_no_more() {
             calls += 1;
             let job =
                 if path.contains("jobs/{id}") { portal.job().await } else { "20270101000000000-1-1".into() };
-            let place = path.replace("{id}", &job).replace("{name}", "trade");
+            let place = path.replace("{id}", &job).replace("{name}", "trade").replace("{node}", "none");
             let query = match call.as_str() {
                 "GET /jobs/{id}/explain" => "?at=2026-01-01T00:00:00Z",
                 "GET /cron/next" => "?cron=0+0+0+*+*+*",

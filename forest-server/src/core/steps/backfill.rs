@@ -64,6 +64,7 @@ impl Situation<'_> {
             pinned: None,
             cause: None,
             shard: None,
+            traceparent: None,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

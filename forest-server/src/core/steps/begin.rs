@@ -122,6 +122,7 @@ impl Situation<'_> {
             client: None,
             cause: None,
             shard: None,
+            traceparent: None,
         };
         txn.put(key, encode(&delay)).into()
     }
@@ -179,5 +180,6 @@ pub(super) fn occasion_of(delay: &Delay) -> Occasion {
         pinned: delay.client.clone(),
         cause: delay.cause.clone(),
         shard: delay.shard.clone(),
+        traceparent: delay.traceparent,
     }
 }

@@ -81,6 +81,7 @@ impl Situation<'_> {
             client: None,
             cause: Some(cause.clone()),
             shard: None,
+            traceparent: None,
         };
         txn.put(key, encode(&delay))
     }

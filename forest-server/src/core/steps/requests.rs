@@ -38,6 +38,7 @@ impl Situation<'_> {
             pinned: request.client.clone(),
             cause: request.retry_of.clone(),
             shard: None,
+            traceparent: request.traceparent,
         };
         self.admit(router, txn, planned, &job, occasion)
     }

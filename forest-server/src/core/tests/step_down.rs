@@ -33,7 +33,7 @@ fn ask(world: &mut World, node: &NodeId, term: i64) {
 fn come(world: &mut World, name: &NodeId) {
     let (address, version) = (String::new(), String::new());
     let (started_at, wall) = (Instant::default(), Instant::from_ms(world.now_ms));
-    let node = Node { name: name.clone(), address, version, started_at, wall };
+    let node = Node { name: name.clone(), address, version, started_at, wall, log_level: String::new() };
     put(world, world.keys.node(name), encode(&node));
 }
 

@@ -48,6 +48,7 @@ impl World {
             start_deadline_ms: 60 * MINUTE,
             zone_name: "UTC".into(),
             zone: TimeZone::UTC,
+            trace_ratio: None,
         };
         Self {
             etcd: Fake::default(),
@@ -200,6 +201,7 @@ impl World {
             by: String::new(),
             retry_of: Some(of.clone()),
             scheduled_at: Some(Instant::from_ms(scheduled_at)),
+            traceparent: None,
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));
@@ -218,6 +220,7 @@ impl World {
             by: String::new(),
             retry_of: None,
             scheduled_at: None,
+            traceparent: None,
         };
         let key = self.keys.request(self.segments.segment_of(&job), &key);
         self.must(&Txn::new().absent(key.clone()).put(key, encode(&request)));

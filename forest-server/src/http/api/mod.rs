@@ -12,6 +12,7 @@ mod events;
 mod executions;
 mod groups;
 mod jobs;
+mod log_level;
 mod oidc;
 mod paging;
 mod session;
@@ -77,6 +78,7 @@ fn routes() -> OpenApiRouter<Web> {
         .routes(routes!(cluster::cluster))
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::step_down))
+        .routes(routes!(log_level::get, log_level::set, log_level::reset))
         .routes(routes!(cluster::clients))
         .routes(routes!(cluster::plan))
         .routes(routes!(cluster::pending))

@@ -11,6 +11,7 @@
 mod joins;
 mod lanes;
 mod looks;
+mod sender;
 #[cfg(test)]
 mod tests;
 mod unsure;
@@ -18,7 +19,7 @@ mod unsure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use forest_etcd::{Change, Store, Tasks, Txn};
+use forest_etcd::{Change, Tasks, Txn};
 use forest_proto::{Keyspace, RunId, Segment};
 
 use super::election::GivingUp;
@@ -34,6 +35,7 @@ use crate::core::term::Term;
 use crate::core::view::{Now, View};
 use joins::Joins;
 use lanes::Lane;
+pub(super) use sender::Sender;
 pub(super) use unsure::Counted;
 use unsure::Unsure;
 
@@ -239,26 +241,26 @@ impl Leading {
 
 impl Duties {
     /// Sends everything, each as a task whose answer comes back.
-    pub(super) fn spawn(self, term: i64, store: &Store, tasks: &mut Tasks<Answer>) {
+    pub(super) fn spawn(self, term: i64, sender: &Sender, tasks: &mut Tasks<Answer>) {
         for mut batch in self.batches {
-            let store = store.clone();
+            let sender = sender.clone();
             tasks.spawn(async move {
                 let txn = std::mem::take(&mut batch.txn);
-                let result = store.commit(txn).await;
+                let result = sender.commit(txn).await;
                 Answer::Dispatched { term, batch: Box::new(batch), result }
             });
         }
         for batch in self.steps {
-            let store = store.clone();
+            let sender = sender.clone();
             tasks.spawn(async move {
                 let (steps, txns): (Vec<_>, Vec<_>) =
                     batch.into_iter().map(|(subject, counted, txn)| ((subject, counted), txn)).unzip();
-                let results = store.commit_all(txns).await;
+                let results = sender.commit_all(txns).await;
                 Answer::Stepped { term, steps, results }
             });
         }
         for (run, key) in self.reads {
-            let store = store.clone();
+            let store = sender.store().clone();
             tasks.spawn(async move {
                 let result = store.get(&key).await;
                 Answer::Read { term, run, result }

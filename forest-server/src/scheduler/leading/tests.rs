@@ -21,6 +21,7 @@ fn config() -> SchedulerConfig {
         start_deadline_ms: 3_600_000,
         zone_name: "UTC".into(),
         zone: TimeZone::UTC,
+        trace_ratio: None,
     };
     SchedulerConfig {
         node: NodeId::new("node-1").expect("valid"),
@@ -29,6 +30,7 @@ fn config() -> SchedulerConfig {
         lease_ttl: Duration::from_secs(5),
         lost_grace: Duration::from_secs(3),
         defaults,
+        traces: Default::default(),
     }
 }
 

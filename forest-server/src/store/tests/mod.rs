@@ -46,6 +46,7 @@ pub(super) fn execution(n: usize, outcome: Option<Outcome>, result: &str) -> Exe
         origin: Origin::Manual,
         job_version: 4,
         cause: "20261118110640000-p-1".parse().ok(),
+        traceparent: None,
         start_deadline: None,
         waits: false,
         missed_fires: 2,
