@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod dependencies;
 mod dev;
+mod faces;
 mod garbage;
 mod history;
 mod http;

@@ -21,6 +21,7 @@ mod original;
 mod probes;
 mod requests;
 mod runs;
+mod shape;
 mod shards;
 mod validate;
 mod write;

@@ -43,6 +43,17 @@ impl Problem {
         AdminError::invalid(field, reason.to_string()).into()
     }
 
+    /// A value of another form than its field has; what is nobody's fault but the whole's is about no field.
+    pub(super) fn shape(field: &str, error: &dyn std::fmt::Display) -> Self {
+        match AdminError::shape(field, error) {
+            AdminError::Invalid { field, reason } if field == "." => {
+                let detail = format!("the body is not what is expected: {reason}");
+                Self::new(StatusCode::BAD_REQUEST, "INVALID_BODY", detail)
+            }
+            refused => refused.into(),
+        }
+    }
+
     pub(super) fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "TIMED_OUT", "the request was not done within 30 s: try again")
     }

@@ -1,7 +1,5 @@
 //! `/users`, `/tokens` and `/audit`.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::Path;
 use forest_proto::admin::v1 as api;
@@ -90,7 +88,8 @@ pub(super) struct NewToken {
     /// Not more than the caller's own.
     grants: Grants,
     /// Milliseconds until it expires: at most 10 years, 90 days unless given.
-    lives_ms: Option<u64>,
+    #[schema(minimum = 60_000, maximum = 316_224_000_000_i64)]
+    lives_ms: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -117,8 +116,7 @@ pub(super) async fn add_token(
     Acting(admin): Acting,
     Body(token): Body<NewToken>,
 ) -> Result<(StatusCode, Json<AddedToken>), Problem> {
-    let lives = token.lives_ms.map(Duration::from_millis);
-    let (token, secret) = admin.add_token(&token.name, token.grants, lives).await?;
+    let (token, secret) = admin.add_token(&token.name, token.grants, token.lives_ms).await?;
     Ok((StatusCode::CREATED, Json(AddedToken { token: token.into(), secret })))
 }
 

@@ -206,12 +206,8 @@ pub(super) async fn run(
     headers: HeaderMap,
     Body(request): Body<RunRequest>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let key = match headers.get("idempotency-key").map(|value| value.to_str()) {
-        None => "",
-        Some(Ok(key)) => key,
-        Some(Err(_)) => return Err(Problem::field("Idempotency-Key", "must be plain text")),
-    };
-    let run = admin.run_job(&id, request.params, key, &request.client).await?;
+    let key = headers.get("idempotency-key").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let run = admin.run_job(&id, request.params, &key.unwrap_or_default(), &request.client).await?;
     Ok((StatusCode::ACCEPTED, Json(Started { run_id: run.to_string() })))
 }
 
