@@ -24,7 +24,7 @@ pub(super) async fn ask(mut client: AdminClient<Channel>, ask: &Ask) -> Option<S
     macro_rules! page {
         ($call:ident, $request:ident) => {{
             let (page_size, page_token) = (ask.number("page_size")?, text("page_token")?);
-            call!($call, api::$request { page_size, page_token, ..Default::default() })
+            call!($call, api::$request { page_size, page_token })
         }};
     }
     let answer = match ask.verb {
@@ -76,7 +76,14 @@ pub(super) async fn ask(mut client: AdminClient<Channel>, ask: &Ask) -> Option<S
             api::NextFiresRequest { id: on, count: ask.number("count")?, ..Default::default() }
         ),
         "job explain" => call!(explain_fire, api::ExplainFireRequest { id: on, at: ask.instant("at")? }),
-        "job list" => page!(list_jobs, ListJobsRequest),
+        "job list" => call!(
+            list_jobs,
+            api::ListJobsRequest {
+                page_size: ask.number("page_size")?,
+                page_token: text("page_token")?,
+                ..Default::default()
+            }
+        ),
         "cron next" => call!(
             next_fires,
             api::NextFiresRequest {
@@ -133,8 +140,22 @@ pub(super) async fn ask(mut client: AdminClient<Channel>, ask: &Ask) -> Option<S
             list_plan,
             api::ListPlanRequest { page_size: ask.number("page_size")?, ..Default::default() }
         ),
-        "client list" => page!(list_clients, ListClientsRequest),
-        "pending list" => page!(list_pending, ListPendingRequest),
+        "client list" => call!(
+            list_clients,
+            api::ListClientsRequest {
+                page_size: ask.number("page_size")?,
+                page_token: text("page_token")?,
+                ..Default::default()
+            }
+        ),
+        "pending list" => call!(
+            list_pending,
+            api::ListPendingRequest {
+                page_size: ask.number("page_size")?,
+                page_token: text("page_token")?,
+                ..Default::default()
+            }
+        ),
         "user add" => call!(
             add_user,
             api::AddUserRequest { name: on, password: text("password")?, grants: Some(grants(ask)?) }

@@ -19,8 +19,10 @@ use crate::store::{AuditFilter, Audited};
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
     /// A-Z a-z 0-9 . _ -, at most 63 characters.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", example = "ann")]
     name: String,
     /// 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     password: String,
     /// Not more than the caller's own.
     grants: Grants,
@@ -29,7 +31,8 @@ pub(super) struct NewUser {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserChange {
-    /// Ends all sessions.
+    /// Ends all sessions. 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     password: Option<String>,
     grants: Option<Grants>,
     disabled: Option<bool>,
@@ -84,6 +87,7 @@ pub(super) async fn delete_user(
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Not more than the caller's own.
     grants: Grants,
