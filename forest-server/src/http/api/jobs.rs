@@ -210,6 +210,9 @@ pub(super) async fn run(
     Body(request): Body<RunRequest>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let key = headers.get("idempotency-key").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    if key.as_deref() == Some("") {
+        return Err(Problem::field("idempotency_key", "is empty: say something, or leave the header out"));
+    }
     let run = admin.run_job(&id, request.params, &key.unwrap_or_default(), &request.client).await?;
     Ok((StatusCode::ACCEPTED, Json(Started { run_id: run.to_string() })))
 }
