@@ -1,6 +1,6 @@
 //! Why an operation was refused: what a caller can do about it decides the variant.
 
-use super::shape;
+use super::{chinese, shape};
 use crate::access::{Denied, LoginError};
 use crate::scheduler::Unanswered;
 use crate::store::StoreError;
@@ -51,6 +51,14 @@ impl AdminError {
         match self {
             Self::Invalid { field, reason } if field == ours => Self::invalid(theirs, reason),
             other => other,
+        }
+    }
+
+    /// All that it says, in Chinese.
+    pub(crate) fn chinese(&self) -> String {
+        match self {
+            Self::Invalid { field, reason } => format!("{field}：{}", chinese(reason)),
+            other => chinese(&other.to_string()),
         }
     }
 

@@ -10,6 +10,7 @@ mod access;
 mod audit;
 mod backfills;
 mod calendars;
+mod chinese;
 mod cluster;
 mod dependencies;
 mod error;
@@ -42,6 +43,7 @@ pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
 #[cfg(test)]
 pub(crate) use calendars::read_days;
+pub(crate) use chinese::chinese;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use dependencies::Link;
 pub(crate) use error::AdminError;

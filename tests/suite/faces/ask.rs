@@ -21,6 +21,8 @@ pub(super) struct Said {
     pub(super) field: Option<String>,
     /// Why, in English, without the field.
     pub(super) reason: Option<String>,
+    /// The same with the field in Chinese, where the face has both.
+    pub(super) chinese: Option<String>,
     /// All that was said, for people.
     pub(super) text: String,
 }

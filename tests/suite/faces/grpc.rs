@@ -211,6 +211,7 @@ fn said(status: &Status) -> Said {
         code: status.get_details_error_info().map(|info| info.reason),
         reason: Some(blamed.as_ref().map_or_else(|| status.message().to_owned(), |b| b.description.clone())),
         field: blamed.map(|blamed| blamed.field),
+        chinese: status.get_details_localized_message().map(|said| said.message),
         text: status.message().to_owned(),
     }
 }

@@ -95,11 +95,12 @@ async fn bad_input_means_the_same_on_all_four_faces() {
             cli::ask(&server, &row.ask),
         );
         let answers = [("gRPC", grpc), ("REST", rest), ("the contract", legacy), ("the command line", cli)];
-        let mut reason = None;
+        let (mut reason, mut chinese) = (None, None);
         for (face, said) in answers {
             let Some(said) = said else { continue };
             *asked.entry(face).or_default() += 1;
-            if let Err(what) = judge(face, &row, &said, &mut reason) {
+            let judged = judge(face, &row, &said, &mut reason);
+            if let Err(what) = judged.and_then(|()| judge_chinese(face, &said, &mut chinese)) {
                 wrong.push(format!("{face}: {what}: {} {said:?}", shown(&row.ask)));
             }
         }
@@ -120,6 +121,35 @@ async fn bad_input_means_the_same_on_all_four_faces() {
 
 fn shown(ask: &Ask) -> String {
     format!("{} {:?} {}", ask.verb, ask.on, ask.document()).chars().take(200).collect()
+}
+
+/// Whether it is Chinese, and the same wherever it is said.
+fn judge_chinese(face: &str, said: &Said, chinese: &mut Option<String>) -> Result<(), String> {
+    match face {
+        "gRPC" | "REST" => {
+            let text = said.chinese.clone().ok_or("says nothing in Chinese")?;
+            if !is_chinese(&text) {
+                return Err("its Chinese is English".into());
+            }
+            match chinese.replace(text.clone()) {
+                Some(other) if other != text => Err(format!("other Chinese than {other:?}")),
+                _ => Ok(()),
+            }
+        }
+        "the contract" if !is_chinese(&said.text) => Err("its Chinese is English".into()),
+        _ => Ok(()),
+    }
+}
+
+/// No three English words one after the other, but for what callers sent and what is to be written so.
+fn is_chinese(text: &str) -> bool {
+    let own: String = text.split('"').step_by(2).collect::<Vec<_>>().join(" \" ");
+    let word = |word: &str| word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    let words: Vec<_> = own.split(' ').map(word).collect();
+    let sentence = words.windows(3).any(|three| three.iter().all(|word| *word));
+    !sentence
+        && text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c))
+        && !text.starts_with("操作未完成")
 }
 
 /// Whether a face said what it must; `reason` is what an earlier one said in English.

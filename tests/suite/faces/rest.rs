@@ -90,7 +90,8 @@ pub(super) async fn ask(http: &Client, server: &str, ask: &Ask) -> Option<Said> 
         Some(field) => detail.strip_prefix(&format!("{field}: ")).unwrap_or(&detail).to_owned(),
         None => detail,
     };
-    Some(Said { refused: true, code: word("code"), field, reason: Some(reason), text })
+    let chinese = word("detail_zh");
+    Some(Said { refused: true, code: word("code"), field, reason: Some(reason), chinese, text })
 }
 
 fn with_grants(mut with: Map<String, Value>) -> Map<String, Value> {
