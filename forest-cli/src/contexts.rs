@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use forest_proto::language::Language;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -24,6 +25,8 @@ pub(crate) struct Known {
     pub(crate) cert_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lang: Option<Language>,
 }
 
 /// The whole file.

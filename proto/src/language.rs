@@ -6,13 +6,17 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// What people are spoken to in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Language {
     /// `en`
     #[default]
+    #[serde(rename = "en")]
     English,
     /// `zh`
+    #[serde(rename = "zh")]
     Chinese,
 }
 

@@ -50,6 +50,7 @@ fn set(known: &mut Known, global: &Global) -> Result<(), Failure> {
     if !global.server.is_empty() {
         known.server.clone_from(&global.server);
     }
+    known.lang = global.lang.or(known.lang);
     let files = [
         (&mut known.token_file, &global.token_file),
         (&mut known.ca_file, &global.ca_file),
