@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use forest_proto::record::Face;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::problem::Problem;
 use super::{Web, origin};
@@ -14,16 +14,26 @@ use crate::port::{CSRF_HEADER, Peer};
 /// The administration, in the name of the caller.
 pub(super) struct Acting(pub(super) Admin);
 
+/// Who calls, by what the request shows, for whichever face.
+pub(super) async fn identified(
+    web: &Web,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+    face: Face,
+) -> Result<Admin, AdminError> {
+    let shown = Peer::credentials_of(peer, headers);
+    let from = peer.map(Peer::address).unwrap_or_default();
+    let caller = web.gate.identify(shown, &from, face).await?;
+    Ok(web.admin.acting(caller))
+}
+
 impl FromRequestParts<Web> for Acting {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>();
-        let shown = Peer::credentials_of(peer, &parts.headers);
-        check_origin(parts, web, shown)?;
-        let from = peer.map(Peer::address).unwrap_or_default();
-        let caller = web.gate.identify(shown, &from, Face::Rest).await.map_err(AdminError::from)?;
-        Ok(Self(web.admin.acting(caller)))
+        check_origin(parts, web, Peer::credentials_of(peer, &parts.headers))?;
+        Ok(Self(identified(web, peer, &parts.headers, Face::Rest).await?))
     }
 }
 
