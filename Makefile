@@ -93,6 +93,17 @@ alerts: ## Check the alert rules with promtool (Debian's package prometheus has 
 settings: ## Write the example configuration and the README's table of settings anew from the code
 	FOREST_WRITE_SETTINGS=1 $(CARGO) test -p forest-server --lib --locked -- config::example
 
+.PHONY: openapi-fuzz
+openapi-fuzz: build $(TOOLS)/openapi/installed ## Ask the REST API with schemathesis whether it is as its document says; SEED=1 CASES=20; needs python3 and PyPI
+	@echo "== REST API against its document"
+	FOREST_SCHEMATHESIS=$(abspath $(TOOLS))/openapi/bin/schemathesis FOREST_OPENAPI_SEED=$(or $(SEED),1) FOREST_OPENAPI_CASES=$(or $(CASES),20) \
+	  $(CARGO) test --workspace --locked --test suite -- http::fuzz --nocapture
+
+$(TOOLS)/openapi/installed: tests/openapi/requirements.txt
+	python3 -m venv $(TOOLS)/openapi
+	$(TOOLS)/openapi/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 .PHONY: fuzz
 fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
 	@echo "== broken schedules"

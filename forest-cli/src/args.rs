@@ -18,6 +18,7 @@ mod stats;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use forest_proto::language::Language;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
@@ -85,6 +86,10 @@ pub(crate) struct Global {
     /// Show instants in `utc`, in the `local` zone or in an IANA zone such as Asia/Shanghai.
     #[arg(long, global = true, value_name = "ZONE", default_value = "local", value_parser = zone)]
     pub(crate) time: TimeZone,
+    /// What to say headings and messages in: `en` or `zh`. Default: that of the context, or of the locale
+    /// (LC_ALL, LC_MESSAGES, LANG). Documents are the same in both.
+    #[arg(long, global = true, env = "FOREST_LANG", value_name = "LANGUAGE")]
+    pub(crate) lang: Option<Language>,
     /// Show a list again every 2 s, until it is stopped with Ctrl-C.
     #[arg(short, long, global = true)]
     pub(crate) watch: bool,

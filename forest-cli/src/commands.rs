@@ -63,11 +63,12 @@ impl Context<'_> {
 
 /// Does what the command line says. Failures are told on stderr.
 pub(crate) async fn run(cli: Cli, around: &Surroundings, console: &mut Console) -> Exit {
+    console.language = settings::language(&cli.global, around);
     match command(cli, around, console).await {
         Ok(()) => Exit::Ok,
         Err(failure) => {
             if !failure.is_silent() {
-                console.note(&failure.to_string());
+                console.tell(&failure);
             }
             failure.exit
         }
@@ -98,7 +99,7 @@ async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Resu
         context.console.starts_anew();
         match cluster(&mut context, command.clone()).await {
             // It may come back.
-            Err(failure) if failure.exit == Exit::Unreachable => context.console.note(&failure.to_string()),
+            Err(failure) if failure.exit == Exit::Unreachable => context.console.tell(&failure),
             done => done?,
         }
         tokio::time::sleep(around.watch_every).await;

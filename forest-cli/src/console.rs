@@ -4,6 +4,9 @@
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal as _, Read as _, Write};
 
+use forest_proto::language::Language;
+
+use crate::chinese::said;
 use crate::error::Failure;
 
 /// Without a terminal nobody knows how wide the reader's page is.
@@ -28,6 +31,8 @@ pub(crate) struct Console {
     pub(crate) width: u16,
     /// Whether stdout is a terminal.
     pub(crate) screen: bool,
+    /// What headings and messages are said in.
+    pub(crate) language: Language,
     /// What is written next replaces what the screen shows.
     pub(crate) clear: bool,
     /// Asks for a secret that is not shown while it is typed; from a terminal, or in tests from stdin.
@@ -45,6 +50,7 @@ impl Console {
             live: io::stderr().is_terminal(),
             width: comfy_table::Table::new().width().unwrap_or(DEFAULT_WIDTH),
             screen: io::stdout().is_terminal(),
+            language: Language::default(),
             clear: false,
             ask_hidden: |_, question| rpassword::prompt_password(question),
         }
@@ -64,7 +70,13 @@ impl Console {
     pub(crate) fn note(&mut self, line: &str) {
         let clearing = self.clearing();
         let _ = self.stdout.write_all(clearing.as_bytes()).and_then(|()| self.stdout.flush());
+        let line = said(self.language, line);
         let _ = writeln!(self.stderr, "forest-cli: {line}");
+    }
+
+    /// Says why a command was not done.
+    pub(crate) fn tell(&mut self, failure: &Failure) {
+        self.note(&failure.said(self.language));
     }
 
     /// What is written from now on stands on an empty screen, if stdout is one.
@@ -92,6 +104,7 @@ impl Console {
         if yes {
             return Ok(());
         }
+        let question = said(self.language, question);
         let _ = write!(self.stderr, "{question} [y/N] ").and_then(|()| self.stderr.flush());
         let mut answer = String::new();
         let read = self.stdin.read_line(&mut answer);
@@ -130,7 +143,8 @@ impl Console {
     }
 
     fn hidden(&mut self, question: &str) -> Result<String, Failure> {
-        let answer = (self.ask_hidden)(&mut *self.stdin, question);
+        let question = said(self.language, question);
+        let answer = (self.ask_hidden)(&mut *self.stdin, &question);
         answer.map_err(|error| Failure::refused(format!("cannot ask for the password: {error}")))
     }
 
@@ -164,6 +178,7 @@ impl Console {
             width: DEFAULT_WIDTH,
             live: false,
             screen: false,
+            language: Language::default(),
             clear: false,
             ask_hidden: |stdin, _| {
                 let mut line = String::new();

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use forest_proto::language::Language;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -26,6 +27,8 @@ pub(crate) struct Known {
     pub(crate) cert_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lang: Option<Language>,
     /// Goes before the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) session: Option<Hidden>,

@@ -5,9 +5,11 @@
 
 use std::fmt::Write as _;
 
+use forest_proto::language::Language;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::chinese::said;
 use crate::output::printable_line;
 
 /// The exit codes. `--help` shows this list.
@@ -80,11 +82,13 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     /// For people. Empty: nothing is to be said.
     line: String,
+    /// The same in Chinese, where a server has said it.
+    chinese: Option<String>,
 }
 
 impl Failure {
     fn new(exit: Exit, line: impl Into<String>) -> Self {
-        Self { exit, line: line.into() }
+        Self { exit, line: line.into(), chinese: None }
     }
 
     /// The command line or a file is wrong.
@@ -119,7 +123,8 @@ impl Failure {
 
     /// The same with more to say.
     pub(crate) fn saying(self, more: &str) -> Self {
-        Self { exit: self.exit, line: format!("{}{more}", self.line) }
+        let chinese = self.chinese.map(|line| line + more);
+        Self { exit: self.exit, line: format!("{}{more}", self.line), chinese }
     }
 
     /// Whether nothing is to be said about it.
@@ -139,8 +144,32 @@ impl Failure {
         if let Some(advice) = advice(status.code()) {
             let _ = write!(line, " - {advice}");
         }
-        Self::new(exit, line)
+        let chinese = in_chinese(action, status);
+        Self { exit, line, chinese }
     }
+
+    /// The line in a language.
+    pub(crate) fn said(&self, language: Language) -> String {
+        match (language, &self.chinese) {
+            (Language::Chinese, Some(line)) => line.clone(),
+            _ => said(language, &self.line),
+        }
+    }
+}
+
+/// What the server said in Chinese, if it did, in our sentence.
+fn in_chinese(action: &str, status: &Status) -> Option<String> {
+    let why = printable_line(&status.get_details_localized_message()?.message);
+    let chinese = |english: &str| said(Language::Chinese, english);
+    let flag = status.get_details_bad_request().and_then(|bad| flag_of(&bad.field_violations.first()?.field));
+    let mut line = format!("无法{}：{why}", chinese(action));
+    if let Some(flag) = flag {
+        let _ = write!(line, "（{}）", flag.replace(" or ", " 或 "));
+    }
+    if let Some(advice) = advice(status.code()) {
+        let _ = write!(line, " —— {}", chinese(advice));
+    }
+    Some(line)
 }
 
 /// The fields that are to blame, or else the server's sentence and its stable word for the reason.

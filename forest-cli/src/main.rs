@@ -4,6 +4,7 @@
 //! ([`error::Exit`]). This file only ties the parts together.
 
 mod args;
+mod chinese;
 mod clock;
 mod commands;
 mod connect;

@@ -5,6 +5,7 @@
 //! milliseconds, or null, whatever `--time` says.
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use forest_proto::language::Language;
 use forest_proto::time::Instant;
 use jiff::fmt::friendly::{FractionalUnit, Spacing, SpanPrinter};
 use jiff::tz::TimeZone;
@@ -12,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::args::Format;
+use crate::chinese::said;
 use crate::console::Console;
 use crate::error::Failure;
 use crate::paging::Listed;
@@ -50,8 +52,8 @@ impl View {
         fields: Vec<Field>,
     ) -> Result<(), Failure> {
         let text = match self.format {
-            Format::Table => record(fields, console.width),
-            Format::Wide => record(fields, WIDE),
+            Format::Table => record(fields, console.language, console.width),
+            Format::Wide => record(fields, console.language, WIDE),
             Format::Name if id.is_empty() => return Err(Failure::usage("-o name: this has no name")),
             Format::Name => line(id),
             Format::Json | Format::Jsonl | Format::Yaml => self.document(json)?,
@@ -96,15 +98,15 @@ impl View {
             }
             Format::Table | Format::Wide if entries.is_empty() => console.note(&format!("no {what}")),
             Format::Table => {
+                let header = headings(list.header, console.language);
                 let rows =
                     entries.iter().map(|entry| (list.row)(entry).into_iter().take(list.narrow).collect());
-                console.print(&table(
-                    &list.header[..list.narrow.min(list.header.len())],
-                    rows,
-                    console.width,
-                ))?;
+                console.print(&table(&header[..list.narrow.min(header.len())], rows, console.width))?;
             }
-            Format::Wide => console.print(&table(list.header, entries.iter().map(list.row), WIDE))?,
+            Format::Wide => {
+                let header = headings(list.header, console.language);
+                console.print(&table(&header, entries.iter().map(list.row), WIDE))?;
+            }
         }
         if listed.more == Some(true) {
             console.note(&format!("there are more {what}: use --limit N or --all"));
@@ -238,19 +240,23 @@ fn longest_words(table: &Table) -> Vec<u16> {
     words.column_max_content_widths()
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, width: u16) -> String {
+fn headings(header: &[&str], language: Language) -> Vec<String> {
+    header.iter().map(|heading| said(language, heading)).collect()
+}
+
+fn table(header: &[impl AsRef<str>], rows: impl Iterator<Item = Vec<String>>, width: u16) -> String {
     let mut table = plain();
-    table.set_header(header.to_vec());
+    table.set_header(header.iter().map(AsRef::as_ref));
     for row in rows {
         table.add_row(row.iter().map(|text| Cell::new(printable_line(text))).collect::<Vec<_>>());
     }
     finish(table, width)
 }
 
-fn record(fields: Vec<Field>, width: u16) -> String {
+fn record(fields: Vec<Field>, language: Language, width: u16) -> String {
     let mut table = plain();
     for (name, value) in fields {
-        let name = Cell::new(printable_line(&name)).set_alignment(CellAlignment::Left);
+        let name = Cell::new(printable_line(&said(language, &name))).set_alignment(CellAlignment::Left);
         table.add_row(vec![name, Cell::new(printable(&value))]);
     }
     finish(table, width)
@@ -348,7 +354,7 @@ id      7
 result  one
         two\u{fffd}[2J
 ";
-        assert_eq!(record(fields, 80), expected);
+        assert_eq!(record(fields, Language::English, 80), expected);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forest_proto::language::Language;
+
 use crate::args::Global;
 use crate::connect::Api;
 use crate::console::Console;
@@ -25,6 +27,8 @@ pub(crate) struct Surroundings {
     pub(crate) token: Option<String>,
     /// The file of contexts.
     pub(crate) config: Option<PathBuf>,
+    /// `LC_ALL`, `LC_MESSAGES` or `LANG`: the first that is set.
+    pub(crate) locale: String,
     /// How often `--watch` looks.
     pub(crate) watch_every: Duration,
 }
@@ -36,6 +40,10 @@ impl Surroundings {
         Self {
             token: std::env::var("FOREST_TOKEN").ok().filter(|token| !token.is_empty()),
             config: contexts::file(folder("XDG_CONFIG_HOME"), folder("HOME")),
+            locale: ["LC_ALL", "LC_MESSAGES", "LANG"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok().filter(|locale| !locale.is_empty()))
+                .unwrap_or_default(),
             watch_every: Duration::from_secs(2),
         }
     }
@@ -87,6 +95,15 @@ pub(crate) fn api_of(
         }
     }
     Ok(Api::new(servers, global.timeout, credentials))
+}
+
+/// What to speak. A file of contexts that cannot be read is complained of later.
+pub(crate) fn language(global: &Global, around: &Surroundings) -> Language {
+    let of_context = || {
+        let contexts = Contexts::load(around.config.as_deref()).ok()?;
+        contexts.contexts.get(global.context.as_ref().or(contexts.current.as_ref())?)?.lang
+    };
+    global.lang.or_else(of_context).unwrap_or_else(|| Language::of_locale(&around.locale))
 }
 
 /// Whether others may read along on the way to this address.

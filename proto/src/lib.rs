@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod keys;
+pub mod language;
 pub mod name;
 pub mod record;
 pub mod run_id;

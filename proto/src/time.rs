@@ -34,6 +34,14 @@ impl Instant {
         Self(ms.clamp(0, LAST_MS))
     }
 
+    /// From milliseconds since the epoch, as somebody gave them.
+    ///
+    /// # Errors
+    /// Outside of the years 1970 to 9998.
+    pub fn checked(ms: i64) -> Result<Self, InstantError> {
+        if (0..=LAST_MS).contains(&ms) { Ok(Self(ms)) } else { Err(InstantError) }
+    }
+
     /// Milliseconds since the epoch.
     #[must_use]
     pub fn as_ms(self) -> i64 {
@@ -65,10 +73,17 @@ impl std::fmt::Display for Instant {
     }
 }
 
+/// A text that is no instant of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be an instant of the years 1970 to 9998, such as 2027-10-01T08:00:00Z")]
+pub struct InstantError;
+
 impl std::str::FromStr for Instant {
-    type Err = jiff::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self::from_ms(text.parse::<Timestamp>()?.as_millisecond()))
+    type Err = InstantError;
+    /// Refuses what lies outside of what can be written: it is not what somebody means.
+    fn from_str(text: &str) -> Result<Self, InstantError> {
+        let ms = text.parse::<Timestamp>().map_err(|_| InstantError)?.as_millisecond();
+        Self::checked(ms)
     }
 }
 
@@ -102,5 +117,15 @@ mod tests {
     fn instants_out_of_range_are_clamped_not_panicking() {
         assert_eq!(Instant::from_ms(i64::MIN).as_ms(), 0);
         assert!(Instant::from_ms(i64::MAX).to_string().starts_with("9998-"));
+    }
+
+    #[test]
+    fn a_text_outside_of_what_can_be_written_is_refused() {
+        for text in ["1969-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "soon", ""] {
+            assert_eq!(text.parse::<Instant>(), Err(InstantError), "{text}");
+        }
+        let last = Instant::from_ms(LAST_MS);
+        assert_eq!(last.to_string().parse(), Ok(last));
+        assert_eq!("1970-01-01T00:00:00Z".parse(), Ok(Instant::from_ms(0)));
     }
 }

@@ -16,6 +16,7 @@ mod dev;
 mod drains;
 mod etcd_role;
 mod events;
+mod faces;
 mod garbage;
 mod history;
 mod http;

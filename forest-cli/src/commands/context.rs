@@ -53,6 +53,7 @@ pub(super) fn set(known: &mut Known, global: &Global) -> Result<(), Failure> {
         known.session = None;
         known.server.clone_from(&global.server);
     }
+    known.lang = global.lang.or(known.lang);
     let files = [
         (&mut known.token_file, &global.token_file),
         (&mut known.ca_file, &global.ca_file),

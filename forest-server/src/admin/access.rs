@@ -24,9 +24,8 @@ const MAX_TOKENS: usize = 10_000;
 /// How long the token of a first start counts.
 const BOOTSTRAP: Duration = Duration::from_secs(3600);
 /// How long a token counts.
-const LIVES: Duration = Duration::from_secs(90 * 24 * 3600);
-const LIVES_AT_LEAST: Duration = Duration::from_secs(60);
-const LIVES_AT_MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const LIVES_MS: i64 = 90 * 24 * 3_600_000;
+const LIVES_WITHIN_MS: std::ops::RangeInclusive<i64> = 60_000..=10 * 366 * 24 * 3_600_000;
 const BOOTSTRAP_ID: &str = "bootstrap";
 
 /// A user, to be shown without the password's hash.
@@ -253,7 +252,7 @@ impl Admin {
         &self,
         name: &str,
         grants: Grants,
-        lives: Option<Duration>,
+        lives_ms: Option<i64>,
     ) -> Result<(TokenSummary, String), AdminError> {
         let user = self.own_name().cloned();
         if user.is_none() {
@@ -267,12 +266,11 @@ impl Admin {
         if self.read(|now| now.view.access.tokens.len()).await? >= MAX_TOKENS {
             return Err(AdminError::invalid("name", format!("there are {MAX_TOKENS} tokens already")));
         }
-        let (now, lives) = (self.now(), lives.unwrap_or(LIVES));
-        if lives > LIVES_AT_MOST || lives < LIVES_AT_LEAST {
+        let (now, lives_ms) = (self.now(), lives_ms.unwrap_or(LIVES_MS));
+        if !LIVES_WITHIN_MS.contains(&lives_ms) {
             return Err(AdminError::invalid("lives_ms", "must be from one minute to ten years"));
         }
-        let lives = i64::try_from(lives.as_millis()).unwrap_or(i64::MAX);
-        let expires_at = Some(Instant::from_ms(now.as_ms().saturating_add(lives)));
+        let expires_at = Some(Instant::from_ms(now.as_ms().saturating_add(lives_ms)));
         let secret = Secret::random().map_err(|error| AdminError::Unavailable(error.to_string()))?;
         let token = Token { name, hash: secret.hash, grants, user, created_at: now, expires_at };
         let (key, value) = (self.inner.keys.token(&secret.id), encode(&token));

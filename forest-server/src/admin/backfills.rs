@@ -126,9 +126,6 @@ impl Admin {
         let missing = |field| AdminError::invalid(field, "is missing: a backfill needs a range");
         let from = query.from.ok_or_else(|| missing("from"))?;
         let to = query.to.ok_or_else(|| missing("to"))?;
-        if from.as_ms() < 0 {
-            return Err(AdminError::invalid("from", "is before 1970"));
-        }
         if from >= to {
             return Err(AdminError::invalid("to", "is not after `from`"));
         }

@@ -1,5 +1,6 @@
 //! Why an operation was refused: what a caller can do about it decides the variant.
 
+use super::{chinese, shape};
 use crate::access::{Denied, LoginError, OidcError};
 use crate::scheduler::Unanswered;
 use crate::store::StoreError;
@@ -44,6 +45,28 @@ pub(crate) enum AdminError {
 impl AdminError {
     pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), reason: reason.into() }
+    }
+
+    /// A value of another form than its field has.
+    pub(crate) fn shape(field: &str, error: &dyn std::fmt::Display) -> Self {
+        let (within, reason) = shape::said(&error.to_string());
+        Self::invalid(within.map_or_else(|| field.to_owned(), |name| shape::path(field, &name)), reason)
+    }
+
+    /// The same about a field that the caller knows under another name.
+    pub(crate) fn about(self, ours: &str, theirs: &str) -> Self {
+        match self {
+            Self::Invalid { field, reason } if field == ours => Self::invalid(theirs, reason),
+            other => other,
+        }
+    }
+
+    /// All that it says, in Chinese.
+    pub(crate) fn chinese(&self) -> String {
+        match self {
+            Self::Invalid { field, reason } => format!("{field}：{}", chinese(reason)),
+            other => chinese(&other.to_string()),
+        }
     }
 
     pub(crate) fn not_found(kind: &'static str, name: impl AsRef<str>) -> Self {

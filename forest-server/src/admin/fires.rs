@@ -56,6 +56,9 @@ impl Admin {
             let rules = (query.gap, query.fold);
             let schedule = compiler.compile(&query.cron, &query.time_zone, rules, &query.calendars)?;
             let anchor = query.anchor.unwrap_or(now).as_ms();
+            // As when a job is saved: what never fires is a slip of the pen.
+            let reachable = schedule.check_reachable(after, anchor);
+            reachable.map_err(|error| AdminError::invalid(error.field(), error.reason()))?;
             let counts_after = query.anchor.map_or(0, |at| at.as_ms());
             (Some(Timing::plain(Arc::new(schedule), anchor, counts_after)), None)
         } else {

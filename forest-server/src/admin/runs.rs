@@ -220,10 +220,10 @@ fn history_filter(filter: &RunFilter) -> Result<Filter, AdminError> {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let outcome = match filter.outcome.as_str() {
         "" => None,
-        text => Some(serde_json::from_value::<Outcome>(text.into()).map_err(|_| {
-            let reason = format!("{text:?} is none of succeeded, failed, timed_out, cancelled, lost, no_client, overlap_skipped, misfire_skipped");
-            AdminError::invalid("outcome", reason)
-        })?),
+        text => Some(
+            serde_json::from_value::<Outcome>(text.into())
+                .map_err(|error| AdminError::shape("outcome", &error))?,
+        ),
     };
     Ok(Filter {
         group: given(&filter.group),

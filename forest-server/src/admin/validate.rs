@@ -57,13 +57,44 @@ pub(super) fn job(fields: Map<String, Value>) -> Result<Job, AdminError> {
     }
     for required in ["name", "group", "target"] {
         if fields.get(required).is_none_or(|value| value.is_null() || value.as_str() == Some("")) {
-            return Err(AdminError::invalid(required, "is required"));
+            return Err(AdminError::invalid(required, "is required: it must not be empty"));
         }
     }
+    check_status(fields.get("status"))?;
+    check_trigger(fields.get("trigger"))?;
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
         let field = error.path().to_string();
-        AdminError::invalid(field, error.into_inner().to_string())
+        AdminError::shape(&field, error.inner())
     })
+}
+
+/// Documents of the original say anything for "disabled"; who speaks our language says one of two numbers.
+fn check_status(status: Option<&Value>) -> Result<(), AdminError> {
+    match status {
+        None | Some(Value::Null) => Ok(()),
+        Some(status) if *status == 1 || *status == 2 => Ok(()),
+        Some(_) => Err(AdminError::invalid("status", "must be 1 (it fires) or 2 (it does not)")),
+    }
+}
+
+/// The kinds of triggers are told apart before their fields are read, and then nobody knows any more which field
+/// was wrong.
+fn check_trigger(trigger: Option<&Value>) -> Result<(), AdminError> {
+    let Some(Value::Object(trigger)) = trigger else { return Ok(()) };
+    let kind = trigger.get("kind").and_then(Value::as_str).unwrap_or_default();
+    match kind {
+        "once" => read::<Instant>("trigger.at", trigger.get("at")),
+        "fixed_rate" | "fixed_delay" => read::<u64>("trigger.every_ms", trigger.get("every_ms")),
+        _ => Ok(()),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(field: &str, value: Option<&Value>) -> Result<(), AdminError> {
+    let value = value.ok_or_else(|| AdminError::invalid(field, "is required: it must not be empty"))?;
+    match serde_json::from_value::<T>(value.clone()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(AdminError::shape(field, &error)),
+    }
 }
 
 /// Checks a whole job as it would be stored; `compile` gives its schedule.
@@ -73,7 +104,7 @@ pub(super) fn check(
 ) -> Result<(), AdminError> {
     short_text("name", &job.name, 128)?;
     if job.name.trim().is_empty() {
-        return Err(AdminError::invalid("name", "is required"));
+        return Err(AdminError::invalid("name", "is required: it must not be empty"));
     }
     short_text("mobile", &job.mobile, 255)?;
     short_text("remark", &job.remark, 255)?;

@@ -18,13 +18,11 @@ use crate::store::{Audited, Entry};
 pub(super) fn choice<T: Default + serde::de::DeserializeOwned>(
     field: &str,
     text: &str,
-    names: &str,
 ) -> Result<T, AdminError> {
     if text.is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_value(text.into())
-        .map_err(|_| AdminError::invalid(field, format!("{text:?} is none of {names}")))
+    serde_json::from_value(text.into()).map_err(|error| AdminError::shape(field, &error))
 }
 
 fn text(json: Vec<u8>) -> String {
@@ -393,7 +391,7 @@ fn granted(grants: Grants) -> Option<api::Grants> {
 pub(super) fn grants(given: Option<api::Grants>) -> Result<Grants, AdminError> {
     let given = given.unwrap_or_default();
     let role = |field: String, text: &str| {
-        text.parse::<Role>().map_err(|error| AdminError::invalid(field, error.to_string()))
+        serde_json::from_value::<Role>(text.into()).map_err(|error| AdminError::shape(&field, &error))
     };
     let everywhere = match given.everywhere.as_str() {
         "" => None,

@@ -8,6 +8,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::admin::AdminError;
 
 const DOMAIN: &str = "forest";
+/// The message itself is English.
+const CHINESE: &str = "zh-CN";
 
 pub(super) fn status(error: AdminError) -> Status {
     let code = match &error {
@@ -36,5 +38,6 @@ pub(super) fn status(error: AdminError) -> Status {
         }
         _ => {}
     }
+    details.set_localized_message(CHINESE, error.chinese());
     Status::with_error_details(code, error.to_string(), details)
 }

@@ -15,7 +15,8 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{Credentials, Gate, Proof};
 use crate::admin::{
-    Admin, Administration, BackfillQuery, EventQuery, FireQuery, JobFilter, PageRequest, RunFilter, UserPatch,
+    Admin, AdminError, Administration, BackfillQuery, EventQuery, FireQuery, JobFilter, PageRequest,
+    RunFilter, UserPatch,
 };
 use crate::store::AuditFilter;
 
@@ -88,8 +89,9 @@ fn page(size: u32, token: String) -> PageRequest {
 }
 
 /// An instant, where 0 means none.
-fn instant(ms: i64) -> Option<Instant> {
-    (ms != 0).then(|| Instant::from_ms(ms))
+fn instant(field: &str, ms: i64) -> Result<Option<Instant>, Status> {
+    let given = (ms != 0).then(|| Instant::checked(ms)).transpose();
+    given.map_err(|refused| error::status(AdminError::invalid(field, refused.to_string())))
 }
 
 #[tonic::async_trait]
@@ -232,12 +234,12 @@ impl Service for AdminApi {
         let query = FireQuery {
             cron: request.cron,
             time_zone: request.time_zone,
-            gap: convert::choice("dst_gap", &request.dst_gap, "next_valid, skip").map_err(error::status)?,
-            fold: convert::choice("dst_fold", &request.dst_fold, "first, both").map_err(error::status)?,
+            gap: convert::choice("dst_gap", &request.dst_gap).map_err(error::status)?,
+            fold: convert::choice("dst_fold", &request.dst_fold).map_err(error::status)?,
             calendars: request.calendars,
             anchor: None,
             count: request.count,
-            after: instant(request.after),
+            after: instant("after", request.after)?,
         };
         let (fires, query) = admin.next_fires(&request.id, query).await.map_err(error::status)?;
         let fires = fires.into_iter().map(Into::into).collect();
@@ -250,7 +252,7 @@ impl Service for AdminApi {
     ) -> Answer<api::ExplainFireResponse> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let at = forest_proto::time::Instant::from_ms(request.at);
+        let at = instant("at", request.at)?.unwrap_or_default();
         let found = admin.explain(&request.id, at).await.map_err(error::status)?;
         Ok(Response::new(found.into()))
     }
@@ -263,8 +265,8 @@ impl Service for AdminApi {
         let request = request.into_inner();
         let query = BackfillQuery {
             job: request.job_id,
-            from: instant(request.from),
-            to: instant(request.to),
+            from: instant("from", request.from)?,
+            to: instant("to", request.to)?,
             dry_run: request.dry_run,
             max_fires: request.max_fires,
             params: request.params,
@@ -372,7 +374,7 @@ impl Service for AdminApi {
             job_id: request.job_id,
             client: request.client,
             outcome: request.outcome,
-            since: instant(request.since),
+            since: instant("since", request.since)?,
             live_only: request.live_only,
         };
         let runs = admin.runs(filter, page(request.page_size, request.page_token)).await;
@@ -390,7 +392,7 @@ impl Service for AdminApi {
     ) -> Answer<api::GetStatisticsResponse> {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();
-        let query = statistics::query(&request).map_err(error::status)?;
+        let query = statistics::query(&request)?;
         let found = admin.statistics(query, page(request.page_size, request.page_token)).await;
         Ok(Response::new(found.map_err(error::status)?.into()))
     }
@@ -527,9 +529,9 @@ impl Service for AdminApi {
         let admin = self.acting(&request).await?;
         let request = request.into_inner();
         let grants = convert::grants(request.grants).map_err(error::status)?;
-        let lives = (request.lives_ms != 0)
-            .then(|| Duration::from_millis(u64::try_from(request.lives_ms).unwrap_or(0)));
-        let (token, secret) = admin.add_token(&request.name, grants, lives).await.map_err(error::status)?;
+        let lives_ms = Some(request.lives_ms).filter(|lives_ms| *lives_ms != 0);
+        let (token, secret) =
+            admin.add_token(&request.name, grants, lives_ms).await.map_err(error::status)?;
         Ok(Response::new(api::AddTokenResponse { token: Some(token.into()), secret }))
     }
 

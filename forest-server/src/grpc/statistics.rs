@@ -2,23 +2,24 @@
 
 use forest_proto::admin::v1 as api;
 use forest_proto::record::Outcome;
+use tonic::Status;
 
-use super::{convert, instant};
+use super::{convert, error, instant};
 use crate::admin::{AdminError, Statistic, StatisticsPage, StatisticsQuery};
 use crate::store::{By, Lengths, OUTCOMES};
 
 /// What counts are told apart by; the empty text is the default.
 pub(crate) fn by(text: &str) -> Result<By, AdminError> {
-    convert::choice("by", text, "hour, day, job, group")
+    convert::choice("by", text)
 }
 
-pub(super) fn query(request: &api::GetStatisticsRequest) -> Result<StatisticsQuery, AdminError> {
+pub(super) fn query(request: &api::GetStatisticsRequest) -> Result<StatisticsQuery, Status> {
     Ok(StatisticsQuery {
-        by: by(&request.by)?,
+        by: by(&request.by).map_err(error::status)?,
         group: request.group.clone(),
         job_id: request.job_id.clone(),
-        since: instant(request.since),
-        until: instant(request.until),
+        since: instant("since", request.since)?,
+        until: instant("until", request.until)?,
     })
 }
 

@@ -21,10 +21,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let read = serde_path_to_error::deserialize(&mut reader);
         let value = read.map_err(|error| {
             let path = error.path().to_string();
-            match path.as_str() {
-                "." => invalid(error.inner()),
-                field => Problem::field(field, error.inner()),
-            }
+            Problem::shape(&path, error.inner())
         })?;
         reader.end().map_err(|error| invalid(&error))?;
         Ok(Self(value))
@@ -76,7 +73,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let params = serde_path_to_error::deserialize(pairs).map_err(|error| {
             let path = error.path().to_string();
-            Problem::field(if path == "." { "query" } else { &path }, error.inner())
+            Problem::shape(if path == "." { "query" } else { &path }, error.inner())
         })?;
         Ok(Self(params))
     }

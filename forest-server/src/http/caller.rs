@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use forest_proto::record::Face;
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::problem::Problem;
 use super::{Web, origin};
@@ -16,6 +16,21 @@ pub(super) struct Acting(pub(super) Admin);
 
 /// The same, and what they have shown, for answers that take longer than that may count.
 pub(super) struct Proven(pub(super) Admin, pub(super) Proof);
+
+/// Who calls, by what the request shows, for whichever face.
+pub(super) async fn identified(
+    web: &Web,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+    face: Face,
+) -> Result<Proven, AdminError> {
+    let shown = Peer::credentials_of(peer, headers);
+    let from = peer.map(Peer::address).unwrap_or_default();
+    let proof = Proof::new(&web.gate, shown, from, face);
+    let caller = proof.caller().await?;
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    Ok(Proven(web.admin.acting(caller).within(trace), proof))
+}
 
 impl FromRequestParts<Web> for Acting {
     type Rejection = Problem;
@@ -30,13 +45,8 @@ impl FromRequestParts<Web> for Proven {
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Peer>();
-        let shown = Peer::credentials_of(peer, &parts.headers);
-        check_origin(parts, web, shown)?;
-        let from = peer.map(Peer::address).unwrap_or_default();
-        let proof = Proof::new(&web.gate, shown, from, Face::Rest);
-        let caller = proof.caller().await.map_err(AdminError::from)?;
-        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
-        Ok(Self(web.admin.acting(caller).within(trace), proof))
+        check_origin(parts, web, Peer::credentials_of(peer, &parts.headers))?;
+        Ok(identified(web, peer, &parts.headers, Face::Rest).await?)
     }
 }
 

@@ -2,12 +2,12 @@
 //! Chinese.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::AdminError;
+use crate::admin::{AdminError, chinese};
 
 /// What is wrong with a request.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,7 +24,7 @@ pub(crate) struct Problem {
     field: Option<Box<str>>,
     /// What is wrong, and what to do, in English.
     detail: Box<str>,
-    /// The same with what goes for every such refusal in Chinese.
+    /// The same in Chinese.
     detail_zh: Box<str>,
     #[serde(skip)]
     wait: Option<u64>,
@@ -33,7 +33,7 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into().into_boxed_str();
-        let detail_zh = format!("{}：{detail}", in_chinese(code)).into_boxed_str();
+        let detail_zh = chinese(&detail).into_boxed_str();
         let title = status.canonical_reason().unwrap_or("Error");
         let status = status.as_u16();
         Self { r#type: "about:blank", title, status, code, field: None, detail, detail_zh, wait: None }
@@ -41,6 +41,17 @@ impl Problem {
 
     pub(crate) fn field(field: &str, reason: impl std::fmt::Display) -> Self {
         AdminError::invalid(field, reason.to_string()).into()
+    }
+
+    /// A value of another form than its field has; what is nobody's fault but the whole's is about no field.
+    pub(super) fn shape(field: &str, error: &dyn std::fmt::Display) -> Self {
+        match AdminError::shape(field, error) {
+            AdminError::Invalid { field, reason } if field == "." => {
+                let detail = format!("the body is not what is expected: {reason}");
+                Self::new(StatusCode::BAD_REQUEST, "INVALID_BODY", detail)
+            }
+            refused => refused.into(),
+        }
     }
 
     pub(super) fn too_slow() -> Self {
@@ -55,37 +66,6 @@ impl Problem {
 
     pub(super) fn is_conflict(&self) -> bool {
         self.code == "VERSION_CONFLICT"
-    }
-}
-
-/// The part of a refusal that is the same for all of its code.
-fn in_chinese(code: &str) -> &'static str {
-    match code {
-        "INVALID_FIELD" => "字段无效",
-        "INVALID_BODY" => "请求体无效",
-        "NOT_FOUND" => "不存在",
-        "GROUP_EXISTS" => "任务集群已存在",
-        "EXISTS" => "已存在",
-        "VERSION_CONFLICT" => "已被他人修改，请重新读取后再试",
-        "GROUP_IN_USE" => "任务集群仍在使用",
-        "CALENDAR_IN_USE" => "日历仍在使用",
-        "JOB_IN_USE" => "仍有任务依赖此任务",
-        "BACKFILL_EXISTS" => "补跑已在进行",
-        "NOT_LEADER" => "该节点不是主节点",
-        "RUN_ALIVE" => "该次执行尚未结束",
-        "RUN_IS_SHARD" => "该次执行是广播的一个分片",
-        "RUN_FOREIGN" => "该次执行不是由本系统创建的",
-        "PARAMS_NOT_STORED" => "历史中没有保存参数",
-        "CLOCK_SKEW" => "节点时钟偏差过大",
-        "DENIED" => "权限不足",
-        "UNAUTHENTICATED" => "未登录或登录已过期",
-        "FOREIGN_ORIGIN" => "来源不被允许",
-        "CSRF" => "缺少或错误的 CSRF 令牌",
-        "TOO_MANY_REQUESTS" => "请求过于频繁",
-        "TOO_MANY_STREAMS" => "事件流过多",
-        "TIMED_OUT" => "请求超时",
-        "UNAVAILABLE" => "服务暂时不可用",
-        _ => "错误",
     }
 }
 
@@ -108,6 +88,7 @@ impl From<AdminError> for Problem {
             AdminError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut problem = Self::new(status, error.reason(), error.to_string());
+        problem.detail_zh = error.chinese().into_boxed_str();
         match error {
             AdminError::Invalid { field, .. } => problem.field = Some(field.into()),
             AdminError::TooMany { seconds } => problem.wait = Some(seconds),
@@ -132,6 +113,10 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is not read, so nothing else can come over this connection.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = self.wait {
             headers.insert(RETRY_AFTER, seconds.into());

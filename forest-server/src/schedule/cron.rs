@@ -33,7 +33,7 @@ pub(super) const MAX_LENGTH: usize = 256;
 pub(crate) enum CronError {
     #[error("cron: longer than {MAX_LENGTH} bytes")]
     TooLong,
-    #[error("cron: empty")]
+    #[error("cron: is empty: give an expression such as 0 0 2 * * *")]
     Empty,
     #[error("cron: {found} fields; there must be {wanted}")]
     FieldCount { found: usize, wanted: &'static str },

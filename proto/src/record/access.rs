@@ -79,7 +79,8 @@ impl FromStr for Role {
 /// assert_eq!(grants.in_group(&GroupName::new("other").unwrap()), Some(Role::Viewer));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "rest", derive(utoipa::ToSchema))]
+// The message of the same name has texts in place of roles.
+#[cfg_attr(feature = "rest", derive(utoipa::ToSchema), schema(as = GivenRoles))]
 pub struct Grants {
     /// In all groups, and in what belongs to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! The HTTP faces of a node that wants a login: who may do what, the REST API, and the original's contract.
 
+mod fuzz;
 mod legacy;
 mod limits;
 mod login;

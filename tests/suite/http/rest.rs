@@ -234,9 +234,9 @@ async fn ended_runs_are_read_page_by_page_in_both_directions() {
         items.iter().map(|item| item["id"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
     };
     eventually("all are in the history", Duration::from_secs(20), async || {
-        let reply = portal.get(&format!("/api/v1/executions?job={job}&status=cancelled")).await;
-        // The node may still be preparing the table.
-        reply.status == StatusCode::OK && ids(&reply).len() == 5
+        let list = portal.get(&format!("/api/v1/executions?job={job}&status=cancelled")).await;
+        // Until the node has brought the table to its shape there is no history.
+        list.status == StatusCode::OK && ids(&list).len() == 5
     })
     .await;
     let turn = async |token: &Value| {

@@ -1,7 +1,5 @@
 //! `/users`, `/tokens` and `/audit`.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::Path;
 use forest_proto::admin::v1 as api;
@@ -21,8 +19,10 @@ use crate::store::{AuditFilter, Audited};
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
     /// A-Z a-z 0-9 . _ -, at most 63 characters.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", example = "ann")]
     name: String,
     /// 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     password: String,
     /// Not more than the caller's own.
     grants: Grants,
@@ -31,7 +31,8 @@ pub(super) struct NewUser {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserChange {
-    /// Ends all sessions.
+    /// Ends all sessions. 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     password: Option<String>,
     grants: Option<Grants>,
     disabled: Option<bool>,
@@ -86,11 +87,13 @@ pub(super) async fn delete_user(
 #[serde(deny_unknown_fields)]
 pub(super) struct NewToken {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Not more than the caller's own.
     grants: Grants,
     /// Milliseconds until it expires: at most 10 years, 90 days unless given.
-    lives_ms: Option<u64>,
+    #[schema(minimum = 60_000, maximum = 316_224_000_000_i64)]
+    lives_ms: Option<i64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -117,8 +120,7 @@ pub(super) async fn add_token(
     Acting(admin): Acting,
     Body(token): Body<NewToken>,
 ) -> Result<(StatusCode, Json<AddedToken>), Problem> {
-    let lives = token.lives_ms.map(Duration::from_millis);
-    let (token, secret) = admin.add_token(&token.name, token.grants, lives).await?;
+    let (token, secret) = admin.add_token(&token.name, token.grants, token.lives_ms).await?;
     Ok((StatusCode::CREATED, Json(AddedToken { token: token.into(), secret })))
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Range {
     #[serde(default)]
     dry_run: bool,
     /// Refused if there are more fires: 100 unless given, at most 10,000.
+    #[schema(maximum = 10_000)]
     #[serde(default)]
     max_fires: u32,
     /// In place of the job's.

@@ -19,6 +19,7 @@ pub(super) struct CalendarDays {
     remark: Option<String>,
     /// One day or range a line: `2027-10-01` and `2027-10-01..2027-10-07 # why` are excluded, `+2027-10-09` is
     /// included. Or an iCalendar file, whose all-day events are excluded.
+    #[schema(example = "2027-10-01..2027-10-07 # golden week")]
     days: String,
     /// Refused if the stored version is another; 0 or absent: whatever it is.
     #[serde(default)]

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::Path;
 use forest_proto::admin::v1 as api;
-use forest_proto::record::Outcome;
 use forest_proto::time::Instant;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -57,12 +56,6 @@ pub(super) async fn list(
     Params(paging): Params<Paging>,
 ) -> Result<Json<Executions>, Problem> {
     let live_only = wanted.status == "live";
-    if !live_only && !wanted.status.is_empty() {
-        let known = serde_json::from_value::<Outcome>(wanted.status.as_str().into());
-        known.map_err(|_| {
-            Problem::field("status", format!("{:?} is neither live nor an outcome", wanted.status))
-        })?;
-    }
     let filter = RunFilter {
         group: wanted.group,
         job_id: wanted.job,
@@ -71,7 +64,8 @@ pub(super) async fn list(
         since: wanted.since,
         live_only,
     };
-    let (live, page) = admin.runs(filter, paging.into()).await?;
+    let (live, page) =
+        admin.runs(filter, paging.into()).await.map_err(|error| error.about("outcome", "status"))?;
     Ok(Json(Executions {
         live: live.into_iter().map(Into::into).collect(),
         items: page.items.into_iter().map(Into::into).collect(),

@@ -16,22 +16,28 @@ use crate::http::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(super) struct NewGroup {
     /// A-Z a-z 0-9 . _ -, at most 63 characters.
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", example = "orders")]
     name: String,
     #[serde(default)]
     remark: String,
     /// Runs with the group's clients at once. Absent: any number.
+    #[schema(minimum = 1, maximum = 1_000_000)]
     max_in_flight: Option<u32>,
     /// Runs a second given to the group's clients. Absent: any number.
+    #[schema(minimum = 1, maximum = 1_000_000)]
     dispatches_per_second: Option<u32>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupPatch {
+    #[schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$", example = "new")]
     remark: Option<String>,
     /// 0: any number.
+    #[schema(maximum = 1_000_000)]
     max_in_flight: Option<u32>,
     /// 0: any number.
+    #[schema(maximum = 1_000_000)]
     dispatches_per_second: Option<u32>,
 }
 

@@ -77,7 +77,9 @@ pub(super) async fn list(
 }
 
 /// Adds a job. Required are `name`, `group`, `target` and what makes it fire: `cron` or `trigger`.
-#[utoipa::path(post, path = "/jobs", tag = "jobs", request_body = Job,
+#[utoipa::path(post, path = "/jobs", tag = "jobs",
+    request_body(content = Job, example = json!({"name": "bill", "group": "trade", "target": "bill", "cron": "0 30 2 * * *",
+        "time_zone": "Asia/Shanghai", "max_attempts": 3, "overlap": "queue_one", "remark": "each night"})),
     responses((status = 201, body = JobView), (status = "default", body = Problem)))]
 pub(super) async fn add(Acting(admin): Acting, Text(document): Text) -> Result<Response, Problem> {
     let added = JobView::from(admin.add_job(&document).await?);
@@ -106,8 +108,9 @@ pub(super) async fn get(
 }
 
 /// Replaces a job: what is not given gets its default.
-#[utoipa::path(put, path = "/jobs/{id}", tag = "jobs", request_body = Job,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "refused with 412 if the version is another")),
+#[utoipa::path(put, path = "/jobs/{id}", tag = "jobs",
+    request_body(content = Job, example = json!({"name": "bill", "group": "trade", "target": "bill", "cron": "@every 90s"})),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, pattern = r#"^("[1-9][0-9]{0,8}"|\*)$"#, description = "refused with 412 if the version is another")),
     responses((status = 200, body = JobView), (status = "default", body = Problem)))]
 pub(super) async fn replace(
     Acting(admin): Acting,
@@ -130,8 +133,8 @@ const SET_BY_SERVER: [&str; 8] =
 
 /// Changes the given fields; `null` is back to the default. A changed schedule only counts from now on.
 #[utoipa::path(patch, path = "/jobs/{id}", tag = "jobs",
-    request_body(content = Object, content_type = "application/merge-patch+json"),
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "refused with 412 if the version is another")),
+    request_body(content = Object, content_type = "application/merge-patch+json", example = json!({"remark": "new", "mobile": null})),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, pattern = r#"^("[1-9][0-9]{0,8}"|\*)$"#, description = "refused with 412 if the version is another")),
     responses((status = 200, body = JobView), (status = "default", body = Problem)))]
 pub(super) async fn change(
     Acting(admin): Acting,
@@ -150,7 +153,7 @@ async fn edit(admin: &Admin, id: &str, headers: &HeaderMap, patch: &str) -> Resu
 
 /// Deletes a job. Runs not yet claimed are cancelled; running ones finish.
 #[utoipa::path(delete, path = "/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "refused with 412 if the version is another")),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, pattern = r#"^("[1-9][0-9]{0,8}"|\*)$"#, description = "refused with 412 if the version is another")),
     responses((status = 204), (status = "default", body = Problem)))]
 pub(super) async fn delete(
     Acting(admin): Acting,
@@ -207,14 +210,17 @@ impl Started {
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
     match headers.get("idempotency-key").map(|value| value.to_str()) {
         None => Ok(""),
+        Some(Ok("")) => {
+            Err(Problem::field("idempotency_key", "is empty: say something, or leave the header out"))
+        }
         Some(Ok(key)) => Ok(key),
-        Some(Err(_)) => Err(Problem::field("Idempotency-Key", "must be plain text")),
+        Some(Err(_)) => Err(Problem::field("idempotency_key", "must be plain text")),
     }
 }
 
 /// Asks for a run now, also of a disabled job. The same Idempotency-Key gives the same run for an hour.
 #[utoipa::path(post, path = "/jobs/{id}/run", tag = "jobs", request_body = RunRequest,
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header)),
+    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")),
     responses((status = 202, body = Started), (status = "default", body = Problem)))]
 pub(super) async fn run(
     Acting(admin): Acting,
@@ -239,6 +245,7 @@ pub(super) async fn enable(Acting(admin): Acting, Path(id): Path<String>) -> Res
 pub(super) struct Pause {
     /// Why.
     #[serde(default)]
+    #[schema(max_length = 255, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     reason: String,
 }
 
@@ -257,8 +264,8 @@ pub(super) async fn disable(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HowMany {
-    /// 1 to 100, 5 unless given.
-    #[param(minimum = 1, maximum = 100)]
+    /// At most 100: 5 unless given, or 0.
+    #[param(minimum = 0, maximum = 100)]
     count: Option<u32>,
     /// Fires after this instant; now unless given.
     #[param(value_type = Option<String>, format = DateTime)]

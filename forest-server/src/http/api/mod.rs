@@ -8,6 +8,7 @@ mod backfills;
 mod calendars;
 mod clients;
 mod cluster;
+mod document;
 mod events;
 mod executions;
 mod groups;
@@ -102,6 +103,7 @@ pub(super) fn router() -> Router<Web> {
 /// The OpenAPI document.
 fn document() -> utoipa::openapi::OpenApi {
     let (_, mut document) = routes().split_for_parts();
+    document::complete(&mut document);
     document.servers = Some(vec![utoipa::openapi::Server::new("/api/v1")]);
     let components = document.components.get_or_insert_default();
     let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());

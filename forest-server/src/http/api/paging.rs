@@ -9,8 +9,8 @@ use crate::admin::{Page, PageRequest};
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// At most so many entries: 1 to 200, 50 unless given.
-    #[param(minimum = 1, maximum = 200)]
+    /// At most so many entries, to 200: 50 unless given, or 0.
+    #[param(minimum = 0, maximum = 200)]
     page_size: Option<u32>,
     /// What the last answer said as `next_page_token`; empty or absent at the beginning.
     page_token: Option<String>,

@@ -6,7 +6,8 @@ use forest_proto::record::Face;
 use serde_json::{Map, Value};
 
 use super::reply::Reply;
-use crate::admin::{Admin, AdminError};
+use crate::admin::Admin;
+use crate::http::caller::{Proven, identified};
 use crate::http::{LegacyApi, Web, origin};
 use crate::port::Peer;
 
@@ -28,11 +29,8 @@ impl FromRequest<Web> for Call {
             return Err(Reply::refused("来源不被允许: 此页面不属于本服务"));
         }
         let peer = request.extensions().get::<Peer>().cloned();
-        let shown = Peer::credentials_of(peer.as_ref(), headers);
-        let from = peer.as_ref().map(Peer::address).unwrap_or_default();
-        let caller = web.gate.identify(shown, &from, Face::Legacy).await;
-        let caller = caller.map_err(|error| Reply::of(&AdminError::from(error), "未登录或登录已过期"))?;
-        let admin = web.admin.acting(caller);
+        let admin = identified(web, peer.as_ref(), headers, Face::Legacy).await;
+        let Proven(admin, _) = admin.map_err(|error| Reply::of(&error, "未登录或登录已过期"))?;
         let body = Bytes::from_request(request, web).await.map_err(|_| Reply::refused("非法的请求参数"))?;
         let fields = match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Some(fields),

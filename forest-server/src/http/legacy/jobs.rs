@@ -74,12 +74,13 @@ async fn checked(call: &Call, stored: Option<&StoredJob>) -> Result<Option<Strin
 
 /// The original's cron text in our dialect, if it has one meaning in it.
 async fn understood(admin: &Admin, cron: &str) -> Result<String, Reply> {
-    let invalid = |reason: &dyn std::fmt::Display| refused(format!("非法的Cron表达式 ({reason})"));
-    let cron = normalise_original(cron).map_err(|error| invalid(&error))?;
+    let invalid = |error: AdminError| refused(format!("非法的Cron表达式 ({})", error.chinese()));
+    let cron = normalise_original(cron)
+        .map_err(|error| invalid(AdminError::invalid(error.field(), error.reason())))?;
     let query = FireQuery { cron: cron.clone(), count: 1, ..FireQuery::default() };
     match admin.next_fires("", query).await {
         Ok(_) => Ok(cron),
-        Err(error @ AdminError::Invalid { .. }) => Err(invalid(&error)),
+        Err(error @ AdminError::Invalid { .. }) => Err(invalid(error)),
         Err(error) => Err(Reply::of(&error, "查询失败")),
     }
 }
@@ -142,7 +143,7 @@ pub(super) async fn execute(call: Call) -> Answer {
     }
     let stored = call.admin.job(&id).await.map_err(|error| match error {
         AdminError::NotFound { .. } => refused("此任务配置不存在"),
-        error => refused(format!("查询任务配置出现异常:{error}")),
+        error => refused(format!("查询任务配置出现异常:{}", error.chinese())),
     })?;
     let page = PageRequest { size: 1, token: String::new() };
     let clients = call.admin.clients(stored.job.group.as_str(), page).await;

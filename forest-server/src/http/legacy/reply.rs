@@ -30,10 +30,10 @@ impl Reply {
     pub(super) fn of(error: &AdminError, message: &str) -> Self {
         match error {
             AdminError::Unauthenticated(_) => Self::refused("未登录或登录已过期"),
-            AdminError::Denied(denied) => Self::refused(format!("权限不足: {denied}")),
+            error @ AdminError::Denied(_) => Self::refused(format!("权限不足: {}", error.chinese())),
             AdminError::TooMany { seconds } => Self::refused(format!("请求过于频繁,请{seconds}秒后重试")),
             AdminError::Conflict { .. } => Self::refused(message),
-            error => Self::refused(format!("{message} ({error})")),
+            error => Self::refused(format!("{message} ({})", error.chinese())),
         }
     }
 }
