@@ -1,6 +1,6 @@
 //! What this program says, in Chinese. The English stands where it is said; see [`Catalogue`].
 //!
-//! Headings, messages, questions, progress and refusals are in it. The help is in English, and so is what clap says of
+//! Headings, messages, questions, progress and refusals are in it. The help and the screen of `top` are in English, and so is what clap says of
 //! a wrong command line; words of the API such as `running`, and what comes from the cluster, are data.
 
 use forest_proto::language::{Catalogue, Language};
@@ -28,6 +28,10 @@ pub(crate) const CATALOGUE: Catalogue = Catalogue::new(&[
     ("RUN", "执行"), ("SCHEDULED", "计划时间"), ("SERVER", "服务器"), ("SINCE", "起始时间"), ("STARTED", "启动时间"),
     ("STATE", "状态"), ("TARGET", "目标"), ("TARGETS", "目标"), ("TIME ZONE", "时区"), ("TOKEN", "令牌"),
     ("TOKEN FILE", "令牌文件"), ("USER", "用户"), ("VERSION", "版本"), ("WHO", "谁"),
+    ("CANCELLED", "已取消"), ("CONFIGURED", "配置值"), ("DAY", "日期"), ("DELAY", "平均延迟"), ("FAILED", "失败"),
+    ("HOUR", "小时"), ("LATEST", "最大延迟"), ("LEVEL", "日志级别"), ("LONGEST", "最长耗时"), ("LOST", "失联"),
+    ("MISFIRE", "错过跳过"), ("MISSED", "错过"), ("NO CLIENT", "无客户端"), ("OK", "成功"), ("OTHER", "其他"),
+    ("OVERLAP", "重叠跳过"), ("RUNS", "执行数"), ("TIME", "平均耗时"), ("TIMED OUT", "超时"), ("UNTIL", "截止时间"),
 
     // Names of fields.
     ("after", "前置任务"), ("answered by", "应答节点"), ("attempt", "次数"), ("calendars", "日历"), ("cause", "起因执行"),
@@ -49,7 +53,25 @@ pub(crate) const CATALOGUE: Catalogue = Catalogue::new(&[
     ("contexts", "上下文"), ("context", "上下文"), ("fires", "触发"), ("checks", "检查项"), ("records", "记录"),
     ("pending runs", "等待的执行"), ("backfill of job", "补跑，任务"),
 
+    // Drains, the leadership, log levels, logins, events.
+    ("client {} gets no new runs and has none", "客户端 {0} 不再接收新的执行，手上已没有执行"),
+    ("client {} gets no new runs; it still has {}", "客户端 {0} 不再接收新的执行，手上还有 {1} 个"),
+    ("client {} gets runs again", "客户端 {0} 重新接收执行"),
+    ("client {} still has {} runs after {}; it stays drained", "{2} 之后客户端 {0} 仍有 {1} 个执行；它继续不接收新的执行"),
+    ("{} stepped down, {} leads after {}", "{0} 已交出领导权，{2} 后由 {1} 担任主节点"),
+    ("FOREST_TOKEN is set, and goes before the session", "已设置 FOREST_TOKEN，它优先于会话"),
+    ("logged in as {} until {}, in context {}", "已以 {0} 身份登录，有效至 {1}，保存在上下文 {2}"),
+    ("logged out of context {}", "已退出上下文 {0} 的登录"),
+    ("nobody is logged in; `login` does that", "当前没有登录；请使用 `login`"),
+    ("the session of the context", "上下文中的会话"),
+    ("{}; trying again", "{0}；正在重试"),
+    ("retry of", "重新执行自"),
+
     // What is tried.
+    ("drain the client", "停止向客户端派发"), ("undrain the client", "恢复向客户端派发"),
+    ("ask the leader to step down", "请主节点交出领导权"), ("change the log level", "修改日志级别"),
+    ("get the log level", "查询日志级别"), ("set the log level back", "恢复日志级别"), ("run it again", "重新执行"),
+    ("get the attempts", "查询各次尝试"), ("get the statistics", "查询统计"), ("log in", "登录"), ("log out", "退出登录"),
     ("cannot {}: {}", "无法{0}：{1}"),
     ("{} - {}", "{0} —— {1}"),
     ("ask who you are", "查询身份"), ("delete the user", "删除用户"), ("list the users", "列出用户"),

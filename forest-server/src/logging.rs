@@ -21,7 +21,8 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Begins to log to standard error, once for the process. `level` has been checked.
 pub fn start(level: &str, format: LogFormat) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(level));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // A disk that is full costs lines, not the process: saying so on standard error would panic there too.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines = match format {
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()

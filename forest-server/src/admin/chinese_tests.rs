@@ -30,7 +30,8 @@ const NOT_SAID: [&str; 9] = [
     "warn!(",
 ];
 /// Texts that are part of others, or are no sentences of a refusal.
-const PARTS: [&str; 31] = [
+const PARTS: [&str; 32] = [
+    "forest oidc {} {}",
     "must be the ETag of a job, such as \\",
     "first start",
     "each night",

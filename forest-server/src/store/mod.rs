@@ -25,6 +25,7 @@ mod upsert;
 mod url;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forest_proto::RunId;
@@ -75,6 +76,8 @@ impl StoreError {
 #[derive(Clone)]
 pub struct History {
     backend: Backend,
+    /// Whether the tables have this version's shape, as far as this process knows.
+    prepared: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -94,6 +97,23 @@ macro_rules! on_database {
     };
 }
 
+/// What can only be read once the tables have the shape that is asked for.
+macro_rules! of_prepared {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Other(_) => Err(archive::unread()),
+            _ if !$self.prepared.load(Ordering::Acquire) => Err(unprepared()),
+            Backend::MySql($backend) => $call,
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+fn unprepared() -> StoreError {
+    let cause = "this node is still bringing the tables to its version's shape: try again in a moment".into();
+    StoreError::Unavailable { doing: "reading the history", cause }
+}
+
 impl History {
     /// Prepares a pool of at most `max_connections`. Does no I/O: the database may be away.
     /// Must be called inside a Tokio runtime.
@@ -102,12 +122,12 @@ impl History {
             url::Target::MySql(server) => Backend::MySql(mysql::MySql::new(server, max_connections)?),
             url::Target::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::new(path, max_connections)),
         };
-        Ok(Self { backend })
+        Ok(Self { backend, prepared: Arc::default() })
     }
 
     /// A history that is no database.
     pub fn archive(archive: Arc<dyn Archive>) -> Self {
-        Self { backend: Backend::Other(archive::Other(archive)) }
+        Self { backend: Backend::Other(archive::Other(archive)), prepared: Arc::default() }
     }
 
     /// Brings the table to this version's shape. Nodes that do it at once wait for each other.
@@ -118,7 +138,9 @@ impl History {
         let migrated = async { on_database!(self, backend => backend.migrate(zone).await, other => Ok(())) };
         tokio::time::timeout(MIGRATE_TIMEOUT, migrated)
             .await
-            .map_err(|_| StoreError::timed_out(doing, MIGRATE_TIMEOUT))?
+            .map_err(|_| StoreError::timed_out(doing, MIGRATE_TIMEOUT))??;
+        self.prepared.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Saves rows; saving one again changes nothing. On an error some of them may have been saved: save all
@@ -139,13 +161,13 @@ impl History {
         from: Option<&PageToken>,
     ) -> Result<Page, StoreError> {
         let page_size = page_size.clamp(1, query::MAX_PAGE);
-        let entries = on_database!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await, other => Err(archive::unread()))?;
+        let entries = of_prepared!(self, backend => backend.entries(query::list(backend, filter, page_size, from)).await)?;
         Ok(Page::of(entries, page_size, from))
     }
 
     /// The whole row of a run.
     pub(crate) async fn get(&self, id: &str) -> Result<Option<Entry>, StoreError> {
-        let entries = on_database!(self, backend => backend.entries(query::get(backend, id)).await, other => Err(archive::unread()))?;
+        let entries = of_prepared!(self, backend => backend.entries(query::get(backend, id)).await)?;
         Ok(entries.into_iter().next())
     }
 
@@ -155,7 +177,7 @@ impl History {
         // Ids begin with the instant and the job, and a dot is what comes after a hyphen.
         let stem = run.as_str().rsplit_once('-').map_or(run.as_str(), |(stem, _)| stem);
         let (after, before) = (format!("{stem}-"), format!("{stem}."));
-        on_database!(self, backend => backend.entries(query::between(backend, &after, &before, limit)).await, other => Err(archive::unread()))
+        of_prepared!(self, backend => backend.entries(query::between(backend, &after, &before, limit)).await)
     }
 
     /// Saves records of who changed what. On an error save all of them again.
@@ -170,7 +192,7 @@ impl History {
         limit: usize,
     ) -> Result<Vec<Audited>, StoreError> {
         let limit = limit.clamp(1, query::MAX_PAGE + 1);
-        on_database!(self, backend => backend.audits(audit::list(backend, filter, limit)).await, other => Err(archive::unread()))
+        of_prepared!(self, backend => backend.audits(audit::list(backend, filter, limit)).await)
     }
 
     /// Counts of what became of runs, at most so many, in the order of their keys.
@@ -180,12 +202,12 @@ impl History {
         limit: usize,
     ) -> Result<Vec<Tallied>, StoreError> {
         let limit = limit.clamp(1, query::MAX_PAGE + 1);
-        on_database!(self, backend => backend.tallies(tally::list(backend, filter, limit)).await, other => Err(archive::unread()))
+        of_prepared!(self, backend => backend.tallies(tally::list(backend, filter, limit)).await)
     }
 
     /// How many rows pass the filter, counted up to a million.
     pub(crate) async fn count(&self, filter: &Filter) -> Result<u64, StoreError> {
-        let found = on_database!(self, backend => backend.number(query::count(backend, filter)).await, other => Err(archive::unread()))?;
+        let found = of_prepared!(self, backend => backend.number(query::count(backend, filter)).await)?;
         Ok(u64::try_from(found).unwrap_or(0))
     }
 
@@ -196,7 +218,7 @@ impl History {
         number: u64,
         size: u64,
     ) -> Result<(Vec<Entry>, u64), StoreError> {
-        let entries = on_database!(self, backend => backend.entries(query::numbered(backend, filter, number, size)).await, other => Err(archive::unread()))?;
+        let entries = of_prepared!(self, backend => backend.entries(query::numbered(backend, filter, number, size)).await)?;
         Ok((entries, self.count(filter).await?))
     }
 
