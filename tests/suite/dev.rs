@@ -10,6 +10,7 @@ use forest_tests::process::WorkerProcess;
 use forest_tests::services::{Child, DataDir, build_dir};
 use forest_tests::wait::{eventually, within_or_last};
 use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::stage::SOON;
 
@@ -115,6 +116,33 @@ impl Dev {
         eprintln!("from the signal to the end: {:?}", asked.elapsed());
         assert_eq!(status.code(), Some(0), "{}", self.child.tail());
     }
+}
+
+/// A disk that is full, where the log goes to, costs lines of the log and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let folder = DataDir::new("dev-full");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let mut dev = tokio::process::Command::new(build_dir().join("forest-server"))
+        .args(["dev", "--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--log-level", "debug"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(full)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("forest-server is built");
+    let mut lines = BufReader::new(dev.stdout.take().expect("piped")).lines();
+    let succeeds = async {
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if line.contains(" succeeded ") {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    tokio::time::timeout(SOON, succeeds).await.expect("a run succeeds");
+    assert!(dev.try_wait().expect("a child").is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

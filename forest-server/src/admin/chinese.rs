@@ -54,7 +54,6 @@ pub(crate) const CATALOGUE: Catalogue = Catalogue::new(&[
     ("{} names no value", "{0} 没有指明值"),
     ("there is no such user here, or it is disabled", "此处没有该用户，或该用户已停用"),
     ("this user is somebody else's at the provider", "该用户在登录提供方属于其他人"),
-    ("must be plain text", "必须是纯文本"),
     ("must be a path of this server, such as /duck/", "必须是本服务器的路径，例如 /duck/"),
     ("the provider gave no code: begin again", "登录提供方没有给出授权码：请重新开始"),
     ("the provider says {}", "登录提供方的答复：{0}"),

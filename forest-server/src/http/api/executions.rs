@@ -101,7 +101,7 @@ pub(super) async fn retry(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
-    let run = admin.retry_run(&id, idempotency_key(&headers)?).await?;
+    let run = admin.retry_run(&id, &idempotency_key(&headers)?).await?;
     Ok((StatusCode::ACCEPTED, Json(Started::new(&run))))
 }
 

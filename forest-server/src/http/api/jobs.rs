@@ -207,14 +207,13 @@ impl Started {
 }
 
 /// The empty text if there is none.
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<&str, Problem> {
-    match headers.get("idempotency-key").map(|value| value.to_str()) {
-        None => Ok(""),
-        Some(Ok("")) => {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
+    let key = headers.get("idempotency-key").map(|value| String::from_utf8_lossy(value.as_bytes()));
+    match key.as_deref() {
+        Some("") => {
             Err(Problem::field("idempotency_key", "is empty: say something, or leave the header out"))
         }
-        Some(Ok(key)) => Ok(key),
-        Some(Err(_)) => Err(Problem::field("idempotency_key", "must be plain text")),
+        key => Ok(key.unwrap_or_default().to_owned()),
     }
 }
 
@@ -229,7 +228,7 @@ pub(super) async fn run(
     Body(request): Body<RunRequest>,
 ) -> Result<(StatusCode, Json<Started>), Problem> {
     let key = idempotency_key(&headers)?;
-    let run = admin.run_job(&id, request.params, key, &request.client).await?;
+    let run = admin.run_job(&id, request.params, &key, &request.client).await?;
     Ok((StatusCode::ACCEPTED, Json(Started::new(&run))))
 }
 
