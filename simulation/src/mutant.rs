@@ -156,7 +156,6 @@ pub const MUTANTS: &[Mutant] = &[
     without("ask-request", Step::Ask, REQUEST, Created, Forgetful, 300),
     without("ask-answer", Step::Ask, ANSWER, Created, Any, 100),
     without("ask-backfill", Step::AskBackfill, BACKFILL, Created, Backfilled, 100),
-    without("ask-backfill-answer", Step::AskBackfill, ANSWER, Created, Backfilled, 100),
     without("resign-term", Step::Resign, LEADER, Created, Resigning, 400),
     Mutant { name: "delete-before-save", defect: Defect::DeleteBeforeSave, stage: Any, within: 100 },
     Mutant { name: "counters-forgotten", defect: Defect::CountersForgotten, stage: Any, within: 100 },
