@@ -128,7 +128,6 @@ pub const MUTANTS: &[Mutant] = &[
     without("cancel-parent", Step::Cancel, SPREAD, Modified, Scattered, 600),
     without("move-term", Step::Move, LEADER, Created, Deposed, 100),
     without("move-snapshot", Step::Move, SNAPSHOT, Modified, Frozen, 100),
-    without("move-registration", Step::Move, REGISTRATION, Modified, Frozen, 5700),
     without("lost-term", Step::Lost, LEADER, Created, Deposed, 1200),
     without("lost-execution", Step::Lost, EXECUTION, Modified, Frozen, 200),
     without("lost-registration", Step::Lost, REGISTRATION, Created, Returning, 100),
