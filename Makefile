@@ -89,6 +89,10 @@ alerts: ## Check the alert rules with promtool (Debian's package prometheus has 
 	promtool check rules deploy/monitoring/forest-alerts.yaml
 	promtool test rules deploy/monitoring/forest-alerts-test.yaml
 
+.PHONY: transcript
+transcript: ## Write anew what forest-cli prints (forest-cli/src/transcript.txt); read the difference
+	FOREST_WRITE_TRANSCRIPT=1 $(CARGO) test -p forest-cli --locked -- transcript
+
 .PHONY: settings
 settings: ## Write the example configuration and the README's table of settings anew from the code
 	FOREST_WRITE_SETTINGS=1 $(CARGO) test -p forest-server --lib --locked -- config::example

@@ -49,7 +49,8 @@ pub(crate) const CATALOGUE: Catalogue = Catalogue::new(&[
     ("scheduled", "计划时间"), ("segments", "分段数"), ("shard", "分片"), ("shards", "分片"), ("started", "开始时间"),
     ("state", "状态"), ("status", "状态"), ("target", "目标"), ("time zone", "时区"), ("token", "令牌"),
     ("tokens", "令牌"), ("trigger", "触发器"), ("uncollected", "待归档"), ("user", "用户"), ("users", "用户"),
-    ("version", "版本"), ("who", "身份"), ("calendar", "日历"), ("backfills", "补跑"), ("audit", "审计记录"),
+    ("version", "版本"), ("who", "身份"), ("enabled", "启用"), ("fire", "触发"), ("why", "说明"), ("first", "第一次"),
+    ("last", "最后一次"), ("from", "自"), ("to", "至"), ("calendar", "日历"), ("backfills", "补跑"), ("audit", "审计记录"),
     ("contexts", "上下文"), ("context", "上下文"), ("fires", "触发"), ("checks", "检查项"), ("records", "记录"),
     ("pending runs", "等待的执行"), ("backfill of job", "补跑，任务"),
 

@@ -9,8 +9,9 @@ use crate::fake::{Fake, cli_around};
 use crate::settings::Surroundings;
 
 /// Where nothing is said in the language of who reads it, but help, names of data, or in tests.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "chinese.rs",
+    "transcript.rs",
     "commands/etcd.rs",
     "commands/top/draw.rs",
     "args.rs",

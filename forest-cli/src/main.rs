@@ -17,6 +17,8 @@ mod fake;
 mod output;
 mod paging;
 mod settings;
+#[cfg(test)]
+mod transcript;
 mod yaml;
 
 use std::process::ExitCode;
