@@ -90,7 +90,7 @@ alerts: ## Check the alert rules with promtool (Debian's package prometheus has 
 	promtool test rules deploy/monitoring/forest-alerts-test.yaml
 
 .PHONY: transcript
-transcript: ## Write anew what forest-cli prints (forest-cli/src/transcript.txt); read the difference
+transcript: ## Write anew what forest-cli prints (forest-cli/transcript.txt); read the difference
 	FOREST_WRITE_TRANSCRIPT=1 $(CARGO) test -p forest-cli --locked -- transcript
 
 .PHONY: settings

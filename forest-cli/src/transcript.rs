@@ -139,7 +139,7 @@ async fn what_is_printed_is_what_was_agreed_on() {
     for line in CHANGE {
         tell(&fake, &mut text, line).await;
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/transcript.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/transcript.txt");
     if std::env::var_os("FOREST_WRITE_TRANSCRIPT").is_some() {
         return std::fs::write(path, text).expect("written");
     }
@@ -154,7 +154,7 @@ fn every_command_is_told_of() {
     walk(&Cli::command(), "", &mut leaves);
     let told = |leaf: &String| {
         let begins = |line: &&str| *line == leaf || line.starts_with(&format!("{leaf} "));
-        SHOW.iter().chain(CHANGE).any(|line| begins(line)) || ELSEWHERE.contains(&leaf.as_str())
+        SHOW.iter().chain(CHANGE).any(begins) || ELSEWHERE.contains(&leaf.as_str())
     };
     let missing: Vec<_> = leaves.iter().filter(|leaf| !told(leaf)).collect();
     assert!(missing.is_empty(), "add these to SHOW or CHANGE: {missing:?}");
