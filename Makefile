@@ -72,7 +72,7 @@ test-fast: ## Run the unit tests without etcd and MariaDB; those that need them 
 oracle: $(TOOLS)/oracle/installed ## Compare the fires of 20,000 expressions with Python's croniter; needs python3 and PyPI
 	@echo "== fires against croniter"
 	FOREST_CRONITER=$(abspath $(TOOLS))/oracle/bin/python \
-	  $(CARGO) test --workspace --locked --lib -- --exact schedule::tests::croniter::fires_in_zones_are_those_of_croniter --nocapture
+	  $(CARGO) test --workspace --locked --lib -- --exact tests::croniter::fires_in_zones_are_those_of_croniter --nocapture
 
 $(TOOLS)/oracle/installed: tests/oracle/requirements.txt
 	python3 -m venv $(TOOLS)/oracle
@@ -112,7 +112,7 @@ $(TOOLS)/openapi/installed: tests/openapi/requirements.txt
 fuzz: ## Read and walk broken cron expressions and calendars for SECONDS=60, from SEED=1 on
 	@echo "== broken schedules"
 	FOREST_FUZZ_SECONDS=$(SECONDS) FOREST_FUZZ_SEED=$(or $(SEED),1) \
-	  $(CARGO) test --workspace --locked --lib -- --exact schedule::tests::fuzz::no_text_makes_the_schedules_panic_or_hang --nocapture
+	  $(CARGO) test --workspace --locked --lib -- --exact tests::fuzz::no_text_makes_the_schedules_panic_or_hang --nocapture
 
 .PHONY: model-long
 model-long: ## Search the protocol's model far: a good while, and several GB of memory

@@ -25,7 +25,7 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 pub(crate) use access::{AuditCommand, EditUser, GrantFlags, TokenCommand, UserCommand};
 pub(crate) use backfill::{BackfillCommand, StartBackfill};
-pub(crate) use calendar::{CalendarCommand, CronCommand, SetCalendar};
+pub(crate) use calendar::{CalendarCommand, CronCommand, ExplainCron, NextOfCron, SetCalendar};
 pub(crate) use context::ContextCommand;
 pub(crate) use etcd::{EtcdCommand, RoleCommand};
 pub(crate) use events::{Events, Top};

@@ -27,7 +27,7 @@ mod top;
 
 use serde_json::json;
 
-use crate::args::{Cli, Command, Format};
+use crate::args::{Cli, Command, CronCommand, Format};
 use crate::connect::Api;
 use crate::console::Console;
 use crate::error::{Exit, Failure};
@@ -84,6 +84,7 @@ async fn command(cli: Cli, around: &Surroundings, console: &mut Console) -> Resu
     match command {
         Command::Context(command) => return context::run(command, &global, around, &view, console),
         Command::Etcd(command) => return etcd::run(command, &view, console),
+        Command::Cron(CronCommand::Explain(args)) => return cron::explain(args, &view, console),
         Command::Login(command) => return login::login(command, &global, around, view, console).await,
         Command::Logout => return login::logout(&global, around, view, console).await,
         Command::Completion { shell } => return shell::completion(shell, console),
@@ -114,7 +115,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Job(command) => job::run(context, command).await,
         Command::Backfill(command) => backfill::run(context, command).await,
         Command::Calendar(command) => calendar::run(context, command).await,
-        Command::Cron(command) => cron::run(context, command).await,
+        Command::Cron(CronCommand::Next(args)) => cron::next(context, args).await,
         Command::Run(command) => run::run(context, command).await,
         Command::Stats(args) => stats::show(context, args).await,
         Command::Plan(plan) => plan::show(context, &plan).await,
@@ -130,6 +131,7 @@ async fn cluster(context: &mut Context<'_>, command: Command) -> Result<(), Fail
         Command::Doctor => doctor::run(context).await,
         // These ask no server, or as somebody else, and have been done.
         Command::Context(_)
+        | Command::Cron(CronCommand::Explain(_))
         | Command::Etcd(_)
         | Command::Login(_)
         | Command::Logout

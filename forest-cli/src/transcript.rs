@@ -25,6 +25,7 @@ const SHOW: &[&str] = &[
     "calendar list",
     "calendar get cn",
     "cron next @daily",
+    "cron explain @weekly --zone Asia/Shanghai --after 2026-11-18T11:06:40Z",
     "run list",
     "run get 20261118110640000-10-1",
     "stats",

@@ -16,7 +16,6 @@ pub mod logging;
 mod metrics;
 pub mod node;
 mod port;
-mod schedule;
 mod scheduler;
 pub mod store;
 mod traces;

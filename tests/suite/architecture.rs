@@ -7,7 +7,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
     // The embedded one takes the generated protocol code from it.
     ("etcd_client::", &["forest-etcd/src", "embedded-etcd/src"]),
     ("sqlx::", &["forest-server/src/store", "tests/src"]),
-    ("cron::Schedule", &["forest-server/src/schedule/cron.rs"]),
+    ("cron::Schedule", &["forest-schedule/src/cron.rs"]),
     (
         "tonic::",
         &[
@@ -35,7 +35,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
 /// What a folder must not mention at all.
 const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("forest-server/src/core", &["tokio", "async fn", "sqlx", "tonic", "Store,"]),
-    ("forest-server/src/schedule", &["tokio", "async fn", "forest_etcd"]),
+    ("forest-schedule/src", &["tokio", "async fn", "forest_etcd", "forest_server"]),
     ("forest-client", &["forest_server", "embedded_etcd"]),
     ("forest-etcd", &["forest_server", "forest_client", "embedded_etcd"]),
     ("embedded-etcd", &["forest_server", "forest_client"]),

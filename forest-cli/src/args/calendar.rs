@@ -50,6 +50,24 @@ pub(crate) struct SetCalendar {
 pub(crate) enum CronCommand {
     /// Shows when an expression would fire, and what clock changes and calendars do to that.
     Next(NextOfCron),
+    /// Says what an expression means, field by field, and when it would fire. No server is asked.
+    Explain(ExplainCron),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainCron {
+    /// "SEC MIN HOUR DAY MONTH WEEKDAY", @daily, "@every 90s".
+    #[arg(value_name = "EXPR")]
+    pub(crate) cron: String,
+    /// IANA time zone.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(crate) zone: String,
+    /// Fires after this instant, in place of now.
+    #[arg(long, value_name = "INSTANT")]
+    pub(crate) after: Option<String>,
+    /// How many fires to show.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) count: u32,
 }
 
 #[derive(Debug, Clone, Args)]

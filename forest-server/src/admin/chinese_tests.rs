@@ -7,14 +7,15 @@ use super::*;
 
 /// Where what is said to callers stands.
 const PLACES: [&str; 7] =
-    ["admin", "access", "http", "schedule", "grpc", "scheduler/handle.rs", "store/query.rs"];
+    ["admin", "access", "http", "../../forest-schedule/src", "grpc", "scheduler/handle.rs", "store/query.rs"];
 /// What is said elsewhere: of fires and of runs that there are, in documents of the API, in logs, in other forms.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "admin/chinese.rs",
     "admin/chinese_tests.rs",
     "admin/explain.rs",
     "admin/shape.rs",
-    "schedule/notes.rs",
+    "../../forest-schedule/src/explain.rs",
+    "../../forest-schedule/src/notes.rs",
     "http/origin.rs",
 ];
 /// On a line of these a text is for somebody else.

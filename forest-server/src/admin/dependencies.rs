@@ -15,7 +15,7 @@ use super::{Admin, AdminError};
 use crate::core::dependencies::{MAX_FOLLOWERS, followed_by, is_plain};
 use crate::core::jobs::{Jobs, PlannedJob};
 use crate::core::view::View;
-use crate::schedule::find_zone;
+use forest_schedule::find_zone;
 
 /// So many jobs may be followed by one.
 const MAX_FOLLOWED: usize = 32;

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use forest_proto::record::{Calendar, DayRange, DstFold, DstGap, Role};
+use forest_proto::record::{DstFold, DstGap, Role};
 use forest_proto::time::Instant;
 use jiff::Timestamp;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::{Admin, AdminError, validate};
 use crate::access::Scope;
 use crate::core::jobs::cron_text;
 use crate::core::timing::Timing;
-use crate::schedule::{Note, find_zone};
+use forest_schedule::find_zone;
 
 /// An expression whose fires are wanted.
 #[derive(Debug, Clone, Default)]
@@ -81,8 +80,7 @@ impl Admin {
         let calendars = compiler.named(&query.calendars)?;
         let fires = std::iter::successors(Some(after), |at| timing.next_after(*at)).skip(1);
         let fires = fires.take(count as usize).scan(after, |before, at| {
-            let notes: Vec<_> =
-                timing.notes(*before, at).iter().map(|note| words(note, &calendars)).collect();
+            let notes: Vec<_> = timing.notes(*before, at).iter().map(|note| note.words(&calendars)).collect();
             *before = at;
             Some(fire(at, notes.join("; ")))
         });
@@ -93,42 +91,4 @@ impl Admin {
 fn local(at: i64, zone: &TimeZone) -> String {
     let at = Timestamp::from_millisecond(at).unwrap_or_default();
     at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
-}
-
-fn words(note: &Note, calendars: &[&Calendar]) -> String {
-    let time = |at: &jiff::civil::DateTime| match at.second() {
-        0 => at.strftime("%H:%M").to_string(),
-        _ => at.strftime("%H:%M:%S").to_string(),
-    };
-    match note {
-        Note::Moved { due, to } => {
-            format!("{} does not exist on {}: fires at {}", time(due), due.date(), time(to))
-        }
-        Note::Dropped { due } => format!("{} does not exist on {}: left out", time(due), due.date()),
-        Note::FirstOnly { at } => {
-            format!("{} comes twice on {}: fires the first time only", time(at), at.date())
-        }
-        Note::OneOfTwo { at, second } => {
-            let which = if *second { "second" } else { "first" };
-            format!("{} comes twice on {}: this is the {which} time", time(at), at.date())
-        }
-        Note::LeftOut { first, last, fires } => {
-            let by = named(calendars, *first, |calendar| &calendar.excluded);
-            let s = if *fires == 1 { "" } else { "s" };
-            let days = if first == last { first.to_string() } else { format!("{first} to {last}") };
-            format!("{fires} fire{s} left out by {by}: {days}")
-        }
-        Note::PutIn { day } => {
-            format!("put in by {}: {day}", named(calendars, *day, |calendar| &calendar.included))
-        }
-    }
-}
-
-/// The calendar that is to blame for a day.
-fn named(calendars: &[&Calendar], day: Date, list: fn(&Calendar) -> &Vec<DayRange>) -> String {
-    let has = |calendar: &&&Calendar| {
-        list(calendar).iter().any(|range| (range.first()..=range.last()).contains(&day))
-    };
-    let found = calendars.iter().find(has);
-    found.map_or_else(|| "a calendar".to_owned(), |calendar| format!("calendar {}", calendar.name))
 }

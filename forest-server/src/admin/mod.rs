@@ -49,8 +49,6 @@ pub(crate) use access::{TokenSummary, UserPatch, UserSummary};
 pub(crate) use attempts::Attempts;
 pub(crate) use backfills::{BackfillPlan, BackfillQuery, BackfillSummary};
 pub(crate) use calendars::StoredCalendar;
-#[cfg(test)]
-pub(crate) use calendars::read_days;
 pub(crate) use chinese::chinese;
 pub(crate) use cluster::{ClientSummary, ClusterSummary, NodeSummary};
 pub(crate) use dependencies::Link;

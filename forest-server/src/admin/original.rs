@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use super::{Admin, AdminError, ClientSummary};
 use crate::core::jobs::PlannedJob;
 use crate::core::runs::Place;
-use crate::schedule::find_zone;
 use crate::store::{Entry, Filter};
+use forest_schedule::find_zone;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// How far back a job's last fire is looked for.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{AdminError, dependencies};
 use crate::core::timing::Timing;
-use crate::schedule::Schedule;
+use forest_schedule::Schedule;
 
 /// Set by the server: not for callers.
 const OURS: [&str; 5] = ["id", "version", "effective_after", "created_at", "updated_at"];

@@ -10,7 +10,7 @@ use forest_proto::record::{Calendar, Job};
 use forest_proto::{CalendarName, JobId};
 
 use super::entry::{Entry, Table};
-use crate::schedule::Days;
+use forest_schedule::Days;
 
 /// More merged sets than these are not kept: they are cheap to merge again.
 const MAX_MERGED: usize = 1_000;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use forest_proto::record::Job;
 
-use crate::schedule::{Note, Schedule};
+use forest_schedule::{Note, Schedule};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Timing {

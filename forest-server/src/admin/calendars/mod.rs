@@ -3,9 +3,6 @@
 //! A change of a calendar re-puts the generation of every segment's jobs in the same transaction, so that no
 //! leader dispatches on the days of before. New days count for every fire that is not decided yet.
 
-mod ics;
-mod text;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,9 +17,7 @@ use super::{Admin, AdminError, Page, PageRequest};
 use crate::access::Scope;
 use crate::core::jobs::cron_text;
 use crate::core::view::View;
-use crate::schedule::{Days, Schedule, ScheduleError};
-#[cfg(test)]
-pub(crate) use text::read as read_days;
+use forest_schedule::{Days, Schedule, ScheduleError, read_days};
 
 /// At most so many are kept: every node holds them all in memory.
 const MAX_CALENDARS: usize = 1_000;
@@ -57,7 +52,7 @@ impl Admin {
         self.require(Role::Editor, Scope::Everywhere)?;
         let name = CalendarName::new(name).map_err(|error| AdminError::invalid("name", error.to_string()))?;
         let remark = remark.map(|remark| short_text("remark", remark, 255)).transpose()?;
-        let days = text::read(days).map_err(|reason| AdminError::invalid("days", reason))?;
+        let days = read_days(days).map_err(|reason| AdminError::invalid("days", reason))?;
         let now = self.trusted_now().await?;
         let before = Before::of(self, &name).await?;
         let conflict = || AdminError::Conflict { what: format!("calendar {:?}", name.as_str()) };

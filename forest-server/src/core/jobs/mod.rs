@@ -22,7 +22,7 @@ pub(crate) use self::segment::{Decided, SegmentJobs};
 use super::calendars::Calendars;
 use super::dependencies::Followers;
 use super::timing::Timing;
-use crate::schedule::{Schedule, ScheduleCache};
+use forest_schedule::{Schedule, ScheduleCache};
 
 /// No fire planned.
 const NEVER: i64 = i64::MAX;

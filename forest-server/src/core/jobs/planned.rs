@@ -7,7 +7,7 @@ use forest_proto::record::{Job, Misfire, Overlap, Trigger, decode};
 
 use super::NEVER;
 use crate::core::timing::Timing;
-use crate::schedule::{ScheduleError, normalise_original};
+use forest_schedule::{ScheduleError, normalise_original};
 
 #[derive(Debug)]
 pub(crate) struct PlannedJob {

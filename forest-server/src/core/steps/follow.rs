@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::Situation;
 use crate::core::dependencies::{self, is_enough, is_plain};
-use crate::schedule::find_zone;
+use forest_schedule::find_zone;
 
 /// Four operations for each, beside those of the end itself, fit into a request. More jobs than this follow one only
 /// where another program stored them.

@@ -15,8 +15,8 @@ use super::{HOUR, MINUTE, SECOND, START, forbidding, id};
 use crate::admin::explain::{counts, standing_for};
 use crate::core::skips::MAX_OPEN;
 use crate::core::timing::Timing;
-use crate::schedule::Schedule;
 use crate::store::{History, Row};
+use forest_schedule::Schedule;
 
 fn secondly(name: &str) -> Job {
     forbidding(name, "* * * * * *")

@@ -14,7 +14,7 @@ use super::MINUTE;
 use super::audit::Promise;
 use crate::core::skips;
 use crate::core::timing::Timing;
-use crate::schedule::{Days, Schedule, normalise_original};
+use forest_schedule::{Days, Schedule, normalise_original};
 
 /// What became of a fire, or of several of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]

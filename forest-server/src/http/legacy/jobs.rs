@@ -7,7 +7,7 @@ use super::objects::JobConf;
 use super::reply::{Answer, Reply};
 use super::{all_pages, refused};
 use crate::admin::{Admin, AdminError, FireQuery, JobFilter, PageRequest, StoredJob};
-use crate::schedule::normalise_original;
+use forest_schedule::normalise_original;
 
 pub(super) async fn list(call: Call) -> Answer {
     let (id, name, group) = (call.text("id"), call.text("name"), call.text("group"));

@@ -19,13 +19,13 @@ pub(super) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Days left out, and days put in.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct DayLists {
-    pub(crate) excluded: Vec<DayRange>,
-    pub(crate) included: Vec<DayRange>,
+pub struct DayLists {
+    pub excluded: Vec<DayRange>,
+    pub included: Vec<DayRange>,
 }
 
 /// Reads either form. The lists are sorted, without what they say twice.
-pub(crate) fn read(text: &str) -> Result<DayLists, String> {
+pub fn read(text: &str) -> Result<DayLists, String> {
     if text.len() > MAX_TEXT {
         return Err(format!("is longer than {MAX_TEXT} bytes"));
     }

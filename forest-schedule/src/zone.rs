@@ -35,7 +35,7 @@ static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bu
 
 /// The zone of an IANA name, in any case; the empty name is UTC. `None`: the database has no such zone.
 #[must_use]
-pub(crate) fn find_zone(name: &str) -> Option<TimeZone> {
+pub fn find_zone(name: &str) -> Option<TimeZone> {
     if name.is_empty() {
         return Some(TimeZone::UTC);
     }

@@ -17,7 +17,7 @@ const MIN_SWEEP: usize = 64;
 
 /// Shares compiled schedules. Cheap to ask; safe to ask from many threads.
 #[derive(Debug, Default)]
-pub(crate) struct ScheduleCache {
+pub struct ScheduleCache {
     state: Mutex<State>,
 }
 
@@ -39,7 +39,7 @@ struct Key {
 
 impl ScheduleCache {
     /// The schedule of a spec: the one in use by other jobs, or newly compiled as [`Schedule::compile`] does.
-    pub(crate) fn intern(
+    pub fn intern(
         &self,
         spec: &str,
         zone: &str,
@@ -61,7 +61,7 @@ impl ScheduleCache {
 
     /// How many entries are held, dead ones included.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).entries.len()
     }
 }

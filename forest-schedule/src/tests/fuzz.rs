@@ -16,7 +16,7 @@ use forest_proto::record::{Calendar, DstFold, DstGap};
 use super::super::cron::CronExpr;
 use super::super::days::Days;
 use super::super::trigger::{Schedule, normalise_original};
-use crate::admin::read_days;
+use crate::read_days;
 
 /// A round that takes longer searches without bound. A debug build on a busy machine needs some air.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -26,7 +26,7 @@ const LAST_MS: i64 = LAST_SECOND * 1_000 + 999;
 
 /// Why a spec was refused. The text starts with the field, as [`ScheduleError::field`] gives it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ScheduleError {
+pub enum ScheduleError {
     #[error(transparent)]
     Cron(#[from] CronError),
     #[error("cron: @every: {reason}")]
@@ -40,7 +40,7 @@ pub(crate) enum ScheduleError {
 impl ScheduleError {
     /// The field of the job that must be changed: `cron` or `time_zone`.
     #[must_use]
-    pub(crate) fn field(&self) -> &'static str {
+    pub fn field(&self) -> &'static str {
         match self {
             Self::Cron(_) | Self::Interval { .. } | Self::Unreachable => "cron",
             Self::Zone { .. } => "time_zone",
@@ -49,7 +49,7 @@ impl ScheduleError {
 
     /// What is wrong with an interval that was not given as text.
     #[must_use]
-    pub(crate) fn interval_reason(&self) -> String {
+    pub fn interval_reason(&self) -> String {
         match self {
             Self::Interval { reason } => reason.clone(),
             other => other.reason(),
@@ -58,7 +58,7 @@ impl ScheduleError {
 
     /// What is wrong with the field, without its name.
     #[must_use]
-    pub(crate) fn reason(&self) -> String {
+    pub fn reason(&self) -> String {
         let text = self.to_string();
         text.split_once(": ").map_or_else(|| text.clone(), |(_, reason)| reason.to_owned())
     }
@@ -66,7 +66,7 @@ impl ScheduleError {
 
 /// When a job fires. Compiled once and shared by all jobs with the same spec.
 #[derive(Debug, Clone)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     pub(super) trigger: Trigger,
 }
 
@@ -88,15 +88,14 @@ pub(super) enum Trigger {
 
 impl Schedule {
     /// The schedule of a job without calendars.
-    #[cfg(test)]
-    pub(crate) fn compile(spec: &str, zone: &str, gap: DstGap, fold: DstFold) -> Result<Self, ScheduleError> {
+    pub fn compile(spec: &str, zone: &str, gap: DstGap, fold: DstFold) -> Result<Self, ScheduleError> {
         Self::compile_on(spec, zone, gap, fold, None)
     }
 
     /// Compiles an expression of our dialect, a nickname or `@every <duration>`. The zone is an IANA
     /// name, empty for UTC; to an interval it only tells which day it is. An interval leaves out the days
     /// that calendars leave out; those that they put in mean nothing to it.
-    pub(crate) fn compile_on(
+    pub fn compile_on(
         spec: &str,
         zone: &str,
         gap: DstGap,
@@ -124,19 +123,19 @@ impl Schedule {
     }
 
     /// A fixed rate: from 1 second to 366 days, in milliseconds.
-    pub(crate) fn every(period_ms: u64) -> Result<Self, ScheduleError> {
+    pub fn every(period_ms: u64) -> Result<Self, ScheduleError> {
         let checked = interval::check(period_ms).map(u64::cast_signed);
         let period_ms = checked.map_err(|reason| ScheduleError::Interval { reason })?;
         Ok(Self { trigger: Trigger::Every { period_ms, pauses: Pauses::default() } })
     }
 
     /// One fire.
-    pub(crate) fn once(at_ms: i64) -> Self {
+    pub fn once(at_ms: i64) -> Self {
         Self { trigger: Trigger::Once { at_ms } }
     }
 
     /// The time from fire to fire, if it is always the same.
-    pub(crate) fn period_ms(&self) -> Option<i64> {
+    pub fn period_ms(&self) -> Option<i64> {
         match self.trigger {
             Trigger::Every { period_ms, .. } => Some(period_ms),
             Trigger::Cron { .. } | Trigger::Once { .. } => None,
@@ -148,7 +147,7 @@ impl Schedule {
     /// An interval fires at `anchor_ms` plus every whole multiple of its period, once, twice, ... but not
     /// at the anchor itself. A calendar has no use for the anchor.
     #[must_use]
-    pub(crate) fn next_after(&self, after_ms: i64, anchor_ms: i64) -> Option<i64> {
+    pub fn next_after(&self, after_ms: i64, anchor_ms: i64) -> Option<i64> {
         match &self.trigger {
             Trigger::Cron { calendar, clock } => Some(clock.next(calendar, second_after(after_ms))? * 1_000),
             Trigger::Every { period_ms, pauses } => {
@@ -169,7 +168,7 @@ impl Schedule {
 
     /// The instant from which on the fires of `after_ms < fire <= until_ms` are the last `count` of them.
     #[must_use]
-    pub(crate) fn start_of_last(&self, count: u64, after_ms: i64, until_ms: i64, anchor_ms: i64) -> i64 {
+    pub fn start_of_last(&self, count: u64, after_ms: i64, until_ms: i64, anchor_ms: i64) -> i64 {
         // The number of fires after an instant only falls as the instant moves on.
         let (mut low, mut high) = (after_ms, until_ms);
         while low < high {
@@ -185,7 +184,7 @@ impl Schedule {
     /// Nothing is enumerated: the cost grows with the months and clock changes in the span, not with the
     /// fires.
     #[must_use]
-    pub(crate) fn count_between(
+    pub fn count_between(
         &self,
         after_ms: i64,
         until_ms: i64,
@@ -235,7 +234,7 @@ impl Schedule {
     }
 
     /// Refuses a schedule that does not fire within [`REACHABLE_YEARS`] after `now_ms`.
-    pub(crate) fn check_reachable(&self, now_ms: i64, anchor_ms: i64) -> Result<(), ScheduleError> {
+    pub fn check_reachable(&self, now_ms: i64, anchor_ms: i64) -> Result<(), ScheduleError> {
         match self.next_after(now_ms, anchor_ms) {
             Some(fire) if fire <= now_ms.saturating_add(REACHABLE_MS) => Ok(()),
             _ => Err(ScheduleError::Unreachable),
@@ -245,7 +244,7 @@ impl Schedule {
 
 /// A spec of the original's contract, in our dialect: cron fields by the original's rule, durations cut
 /// to seconds.
-pub(crate) fn normalise_original(spec: &str) -> Result<String, ScheduleError> {
+pub fn normalise_original(spec: &str) -> Result<String, ScheduleError> {
     if spec.len() <= MAX_LENGTH
         && let Some(duration) = interval::duration_text(spec.trim_ascii())
     {

@@ -30,7 +30,7 @@ pub(super) const MAX_LENGTH: usize = 256;
 
 /// Why an expression was refused. The text names the field and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CronError {
+pub enum CronError {
     #[error("cron: longer than {MAX_LENGTH} bytes")]
     TooLong,
     #[error("cron: is empty: give an expression such as 0 0 2 * * *")]

@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 /// Exceptions to the days of an expression. Small: 12 bytes for each month with any.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Days {
+pub struct Days {
     /// In the order of time, each month once.
     months: Box<[Month]>,
 }
@@ -27,7 +27,7 @@ struct Month {
 impl Days {
     /// The days of several calendars together.
     #[must_use]
-    pub(crate) fn merged<'a>(calendars: impl IntoIterator<Item = &'a Calendar>) -> Self {
+    pub fn merged<'a>(calendars: impl IntoIterator<Item = &'a Calendar>) -> Self {
         let mut months = BTreeMap::<i32, Month>::new();
         for calendar in calendars {
             note(&mut months, &calendar.excluded, |month| &mut month.excluded);
@@ -43,7 +43,7 @@ impl Days {
     }
 
     #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.months.is_empty()
     }
 
@@ -57,7 +57,7 @@ impl Days {
     }
 
     #[must_use]
-    pub(crate) fn excludes(&self, day: Date) -> bool {
+    pub fn excludes(&self, day: Date) -> bool {
         self.in_month(day.year(), day.month()).0 & (1 << day.day()) != 0
     }
 

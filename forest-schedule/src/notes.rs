@@ -4,7 +4,7 @@
 //! Owns the facts, not their words. It decides nothing: the fires are those of [`Schedule`], and whether a
 //! calendar made a difference is seen by comparing with the same schedule without its calendars.
 
-use forest_proto::record::{DstFold, DstGap};
+use forest_proto::record::{self, DayRange, DstFold, DstGap};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::AmbiguousOffset;
@@ -17,7 +17,7 @@ use super::zone::{WallClock, local};
 const MAX_GAPS: usize = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Note {
+pub enum Note {
     /// The time does not exist on that day: it fires at the end of the gap.
     Moved { due: DateTime, to: DateTime },
     /// The time does not exist on that day: it did not fire.
@@ -35,7 +35,7 @@ pub(crate) enum Note {
 impl Schedule {
     /// What there is to know about the fire at `at_ms`, which is the first after `before_ms`.
     #[must_use]
-    pub(crate) fn notes(&self, before_ms: i64, at_ms: i64, anchor_ms: i64) -> Vec<Note> {
+    pub fn notes(&self, before_ms: i64, at_ms: i64, anchor_ms: i64) -> Vec<Note> {
         let mut notes = Vec::new();
         if let Trigger::Cron { calendar, clock } = &self.trigger {
             let (before, at) = (before_ms.div_euclid(1_000), at_ms.div_euclid(1_000));
@@ -97,4 +97,50 @@ impl WallClock {
         }
         Some(Note::OneOfTwo { at, second: offset == after })
     }
+}
+
+impl Note {
+    /// In a sentence. `calendars`: those that the schedule was compiled with.
+    #[must_use]
+    pub fn words(&self, calendars: &[&record::Calendar]) -> String {
+        let time = |at: &jiff::civil::DateTime| match at.second() {
+            0 => at.strftime("%H:%M").to_string(),
+            _ => at.strftime("%H:%M:%S").to_string(),
+        };
+        match self {
+            Note::Moved { due, to } => {
+                format!("{} does not exist on {}: fires at {}", time(due), due.date(), time(to))
+            }
+            Note::Dropped { due } => format!("{} does not exist on {}: left out", time(due), due.date()),
+            Note::FirstOnly { at } => {
+                format!("{} comes twice on {}: fires the first time only", time(at), at.date())
+            }
+            Note::OneOfTwo { at, second } => {
+                let which = if *second { "second" } else { "first" };
+                format!("{} comes twice on {}: this is the {which} time", time(at), at.date())
+            }
+            Note::LeftOut { first, last, fires } => {
+                let by = named(calendars, *first, |calendar| &calendar.excluded);
+                let s = if *fires == 1 { "" } else { "s" };
+                let days = if first == last { first.to_string() } else { format!("{first} to {last}") };
+                format!("{fires} fire{s} left out by {by}: {days}")
+            }
+            Note::PutIn { day } => {
+                format!("put in by {}: {day}", named(calendars, *day, |calendar| &calendar.included))
+            }
+        }
+    }
+}
+
+/// The calendar that is to blame for a day.
+fn named(
+    calendars: &[&record::Calendar],
+    day: Date,
+    list: fn(&record::Calendar) -> &Vec<DayRange>,
+) -> String {
+    let has = |calendar: &&&record::Calendar| {
+        list(calendar).iter().any(|range| (range.first()..=range.last()).contains(&day))
+    };
+    let found = calendars.iter().find(has);
+    found.map_or_else(|| "a calendar".to_owned(), |calendar| format!("calendar {}", calendar.name))
 }
