@@ -61,7 +61,7 @@ impl ScheduleCache {
 
     /// How many entries are held, dead ones included.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub fn distinct(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).entries.len()
     }
 }

@@ -233,7 +233,7 @@ impl Schedule {
         Some(local(zone.to_offset(Timestamp::from_second(second).ok()?), second)?.date())
     }
 
-    /// Refuses a schedule that does not fire within [`REACHABLE_YEARS`] after `now_ms`.
+    /// Refuses a schedule that does not fire within eight years after `now_ms`.
     pub fn check_reachable(&self, now_ms: i64, anchor_ms: i64) -> Result<(), ScheduleError> {
         match self.next_after(now_ms, anchor_ms) {
             Some(fire) if fire <= now_ms.saturating_add(REACHABLE_MS) => Ok(()),

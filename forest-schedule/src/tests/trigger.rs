@@ -157,7 +157,7 @@ fn schedules_that_nobody_uses_are_forgotten() {
     for seconds in 2..5_000 {
         intern(&format!("@every {seconds}s"));
     }
-    assert!(cache.len() <= 64, "{}", cache.len());
+    assert!(cache.distinct() <= 64, "{}", cache.distinct());
     assert!(Arc::ptr_eq(&kept, &intern("@every 1s")));
     // While they are in use, none is forgotten.
     let in_use: Vec<_> = (0..1_000).map(|n| intern(&format!("@every {}s", n + 10_000))).collect();
