@@ -101,8 +101,7 @@ impl WallClock {
 
 impl Note {
     /// In a sentence. `calendars`: those that the schedule was compiled with.
-    #[must_use]
-    pub fn words(&self, calendars: &[&record::Calendar]) -> String {
+    fn words(&self, calendars: &[&record::Calendar]) -> String {
         let time = |at: &jiff::civil::DateTime| match at.second() {
             0 => at.strftime("%H:%M").to_string(),
             _ => at.strftime("%H:%M:%S").to_string(),
@@ -130,6 +129,12 @@ impl Note {
             }
         }
     }
+}
+
+/// Notes in one line. `calendars`: those that the schedule was compiled with.
+#[must_use]
+pub fn sentence(notes: &[Note], calendars: &[&record::Calendar]) -> String {
+    notes.iter().map(|note| note.words(calendars)).collect::<Vec<_>>().join("; ")
 }
 
 /// The calendar that is to blame for a day.

@@ -33,6 +33,13 @@ const MAX_NAME: usize = 64;
 
 static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
+/// An instant on the clock of a zone, with its offset: `2027-03-28 03:00:00 +02:00`.
+#[must_use]
+pub fn on_clock(at_ms: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_millisecond(at_ms).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
 /// The zone of an IANA name, in any case; the empty name is UTC. `None`: the database has no such zone.
 #[must_use]
 pub fn find_zone(name: &str) -> Option<TimeZone> {

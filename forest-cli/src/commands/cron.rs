@@ -4,8 +4,7 @@ use std::iter::successors;
 
 use forest_proto::admin::v1::NextFiresRequest;
 use forest_proto::record::{DstFold, DstGap};
-use forest_schedule::{Schedule, ScheduleError};
-use jiff::Timestamp;
+use forest_schedule::{Schedule, ScheduleError, find_zone, on_clock, sentence};
 use jiff::tz::TimeZone;
 use serde_json::json;
 
@@ -22,7 +21,7 @@ pub(super) fn explain(args: ExplainCron, view: &View, console: &mut Console) -> 
     let (expression, parts) = forest_schedule::explain(&args.cron).map_err(wrong)?;
     let (gap, fold) = (DstGap::default(), DstFold::default());
     let schedule = Schedule::compile(&args.cron, &args.zone, gap, fold).map_err(wrong)?;
-    let zone = forest_schedule::find_zone(&args.zone).unwrap_or(TimeZone::UTC);
+    let zone = find_zone(&args.zone).unwrap_or(TimeZone::UTC);
     let now = clock::now();
     let after = args.after.map(|text| instant_ms(&text, now, &view.zone)).transpose();
     let after = after.map_err(|error| Failure::usage(format!("--after {error}")))?;
@@ -30,15 +29,12 @@ pub(super) fn explain(args: ExplainCron, view: &View, console: &mut Console) -> 
     // An interval counts from when its job is saved: here from the instant after which fires are wanted.
     let fires = successors(Some(after), |at| schedule.next_after(*at, after)).skip(1);
     let fires = fires.take(args.count as usize).scan(after, |before, at| {
-        let notes = schedule.notes(*before, at, after);
+        let note = sentence(&schedule.notes(*before, at, after), &[]);
         *before = at;
-        Some((at, notes.iter().map(|note| note.words(&[])).collect::<Vec<_>>().join("; ")))
+        Some((at, note))
     });
     let fires: Vec<(i64, String)> = fires.collect();
-    let local = |at: i64| {
-        let at = Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(zone.clone());
-        at.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
-    };
+    let local = |at: i64| on_clock(at, &zone);
     let json = json!({
         "cron": expression,
         "time_zone": args.zone,

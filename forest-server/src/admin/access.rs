@@ -83,7 +83,7 @@ impl Admin {
 
     async fn put_new_user(&self, user: User) -> Result<UserSummary, AdminError> {
         let key = self.inner.keys.user(&user.name);
-        let txn = Txn::new().absent(key.clone()).put(key.clone(), encode(&user)).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put(key, encode(&user));
         // The token of the first start has done its duty.
         let txn = txn.delete(self.bootstrap_key());
         let mut deed = Deed::new("user.add", user.name.as_str(), None).saying("grants", json(&user.grants));
@@ -180,7 +180,7 @@ impl Admin {
         deed: Deed<'_>,
     ) -> Result<UserSummary, AdminError> {
         let (key, value) = (self.inner.keys.user(&user.name), encode(&user));
-        let txn = txn.modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
+        let txn = txn.modified(key.clone(), revision).put(key, value);
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(UserSummary(user)),
             Written::Refused(_) => Err(AdminError::Conflict { what: format!("user {}", user.name) }),
@@ -193,7 +193,7 @@ impl Admin {
         self.may_grant(&user.grants)?;
         let key = self.inner.keys.user(&user.name);
         let txn = self.beside_another_admin(&user).await?;
-        let txn = txn.modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        let txn = txn.modified(key.clone(), revision).delete(key);
         let deed = Deed::new("user.delete", name, None);
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
@@ -274,7 +274,7 @@ impl Admin {
         let secret = Secret::random().map_err(|error| AdminError::Unavailable(error.to_string()))?;
         let token = Token { name, hash: secret.hash, grants, user, created_at: now, expires_at };
         let (key, value) = (self.inner.keys.token(&secret.id), encode(&token));
-        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put(key, value);
         let deed = Deed::new("token.add", secret.id.as_str(), None)
             .saying("name", token.name.as_str())
             .saying("grants", json(&token.grants));
@@ -297,7 +297,7 @@ impl Admin {
             self.require(Role::Admin, Scope::Everywhere)?;
         }
         let key = self.inner.keys.token(&known);
-        let txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        let txn = Txn::new().modified(key.clone(), revision).delete(key);
         let deed = Deed::new("token.revoke", id, None);
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
@@ -323,7 +323,7 @@ impl Admin {
         };
         let (key, value) = (self.bootstrap_key(), encode(&token));
         let lease = self.inner.store.grant(BOOTSTRAP).await?;
-        let txn = Txn::new().absent(key.clone()).put_leased(key.clone(), value.clone(), lease).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put_leased(key, value, lease);
         let deed = Deed::new("token.add", BOOTSTRAP_ID, None);
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(Some(secret.text.replacen(secret.id.as_str(), BOOTSTRAP_ID, 1))),

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use forest_etcd::Txn;
+use forest_proto::GroupName;
 use forest_proto::record::{Audit, Change, encode};
-use forest_proto::{GroupName, RequestKey};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::Admin;
+use super::write::random_key;
 
 /// A transaction that says what it does. Nothing else is committed.
 pub(super) struct Audited(pub(super) Txn);
@@ -41,8 +42,6 @@ impl Admin {
     /// The transaction with the record of what it does.
     pub(super) fn audited(&self, txn: Txn, deed: Deed<'_>) -> Audited {
         let at = self.now();
-        let id = RequestKey::new(format!("{:016x}", fastrand::u64(..)))
-            .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"));
         let audit = Audit {
             at,
             who: self.caller.who.to_string(),
@@ -53,7 +52,7 @@ impl Admin {
             group: deed.group.cloned(),
             changes: deed.changes,
         };
-        Audited(txn.put(self.inner.keys.audit(at, &id), encode(&audit)))
+        Audited(txn.put(self.inner.keys.audit(at, &random_key()), encode(&audit)))
     }
 }
 

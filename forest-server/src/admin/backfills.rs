@@ -5,10 +5,10 @@ use std::sync::Arc;
 use forest_etcd::Txn;
 use forest_proto::record::{Backfill, Job, Role, Trigger, encode};
 use forest_proto::time::Instant;
-use forest_proto::{JobId, RequestKey, RunId};
+use forest_proto::{JobId, RunId};
 
 use super::audit::Deed;
-use super::write::Written;
+use super::write::{Written, random_key};
 use super::{Admin, AdminError, Page, PageRequest, validate};
 use crate::access::Scope;
 use crate::core::timing::Timing;
@@ -96,9 +96,8 @@ impl Admin {
             );
             return Err(AdminError::invalid("max_fires", what));
         };
-        let key = RequestKey::new(format!("{:016x}", fastrand::u64(..)));
         let backfill = Backfill {
-            id: key.map_err(|error| AdminError::Unavailable(error.to_string()))?,
+            id: random_key(),
             job: job.id.clone(),
             from,
             to,
@@ -200,7 +199,7 @@ impl Admin {
         let created = self.read(move |now| now.view.backfills.get(&wanted).map(|known| known.created));
         let created = created.await?.ok_or_else(missing)?;
         let key = self.inner.keys.backfill(self.segment_of(&job).await?, &job);
-        let txn = Txn::new().created(key.clone(), created).delete(key.clone()).or_get(key);
+        let txn = Txn::new().created(key.clone(), created).delete(key);
         let deed = Deed::new("backfill.cancel", id, Some(&group));
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),

@@ -106,17 +106,19 @@ impl Admin {
             .read(move |now| {
                 let run = now.view.runs.get(&id?)?;
                 let Place::Pending { need, waits, .. } = &run.place else { return None };
-                Some(if *waits { Err(()) } else { Ok(queue::why(now.view, &run.group, need)) })
+                Some((*waits, queue::why(now.view, &run.group, need)))
             })
             .await?;
         let (outcome, reason) = match why {
-            None | Some(Ok(None)) => ("pending", "the run waits, and is about to go"),
-            Some(Err(())) => ("pending", "the run waits for earlier runs of its job"),
-            Some(Ok(Some(Reason::NoClient))) => ("no_client", "the run waits: no client would take it"),
-            Some(Ok(Some(Reason::NoRoom))) => ("limited", "the run waits: the clients are full"),
-            Some(Ok(Some(Reason::JobLimit))) => ("limited", "the run waits: the job's limit is reached"),
-            Some(Ok(Some(Reason::GroupLimit))) => ("limited", "the run waits: the group's limit is reached"),
-            Some(Ok(Some(Reason::Rate))) => ("limited", "the run waits: the group's rate is reached"),
+            Some((true, _)) => ("pending", "the run waits for earlier runs of its job"),
+            None | Some((false, None)) => ("pending", "the run waits, and is about to go"),
+            Some((false, Some(Reason::NoClient))) => ("no_client", "the run waits: no client would take it"),
+            Some((false, Some(Reason::NoRoom))) => ("limited", "the run waits: the clients are full"),
+            Some((false, Some(Reason::JobLimit))) => ("limited", "the run waits: the job's limit is reached"),
+            Some((false, Some(Reason::GroupLimit))) => {
+                ("limited", "the run waits: the group's limit is reached")
+            }
+            Some((false, Some(Reason::Rate))) => ("limited", "the run waits: the group's rate is reached"),
         };
         Ok((outcome.to_owned(), reason.to_owned()))
     }
@@ -124,14 +126,20 @@ impl Admin {
     /// The ids under which runs of a job for an instant may be known, other than those that somebody asked for.
     async fn runs_at(&self, job: &Job, at: Instant) -> Result<Vec<RunId>, AdminError> {
         let looked = job.clone();
-        let (chain, mut planned) = self
+        let (chain, mut planned, live) = self
             .read(move |now| {
                 let chain = dependencies::chain(&now.view.jobs, &looked);
                 let planned: Vec<_> =
                     chain.iter().flat_map(|job| now.view.runs.planned_at(job, at)).cloned().collect();
-                (chain, planned)
+                let mut live = dependencies::runs_at(&chain, &planned, at);
+                live.retain(|run| now.view.runs.get(run).is_some());
+                (chain, planned, live)
             })
             .await?;
+        // What is here is told without the history, which may be away.
+        if !live.is_empty() {
+            return Ok(live);
+        }
         // A history that is away is told of when what is looked for is only there.
         for job in &chain {
             let rows = self

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use forest_proto::record::{DstFold, DstGap, Role};
 use forest_proto::time::Instant;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Admin, AdminError, validate};
 use crate::access::Scope;
 use crate::core::jobs::cron_text;
 use crate::core::timing::Timing;
-use forest_schedule::find_zone;
+use forest_schedule::{find_zone, on_clock, sentence};
 
 /// An expression whose fires are wanted.
 #[derive(Debug, Clone, Default)]
@@ -73,22 +72,18 @@ impl Admin {
             query.time_zone.clone_from(&self.inner.default_zone);
         }
         let zone = find_zone(&query.time_zone).unwrap_or(TimeZone::UTC);
-        let fire = |at: i64, note: String| Fire { at: Instant::from_ms(at), local: local(at, &zone), note };
+        let fire =
+            |at: i64, note: String| Fire { at: Instant::from_ms(at), local: on_clock(at, &zone), note };
         let Some(timing) = timing else {
             return Ok((planned.map(|at| fire(at, String::new())).into_iter().collect(), query));
         };
         let calendars = compiler.named(&query.calendars)?;
         let fires = std::iter::successors(Some(after), |at| timing.next_after(*at)).skip(1);
         let fires = fires.take(count as usize).scan(after, |before, at| {
-            let notes: Vec<_> = timing.notes(*before, at).iter().map(|note| note.words(&calendars)).collect();
+            let note = sentence(&timing.notes(*before, at), &calendars);
             *before = at;
-            Some(fire(at, notes.join("; ")))
+            Some(fire(at, note))
         });
         Ok((fires.collect(), query))
     }
-}
-
-fn local(at: i64, zone: &TimeZone) -> String {
-    let at = Timestamp::from_millisecond(at).unwrap_or_default();
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
 }

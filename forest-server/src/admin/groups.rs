@@ -40,7 +40,7 @@ impl Admin {
         let group =
             Group { name, remark: short_text("remark", remark, 255)?, max_in_flight, dispatches_per_second };
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
-        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put(key, value);
         let deed =
             Deed::new("group.add", group.name.as_str(), Some(&group.name)).changing(None, Some(&group));
         match self.commit(self.audited(txn, deed)).await? {
@@ -98,7 +98,7 @@ impl Admin {
         limit("max_in_flight", group.max_in_flight)?;
         limit("dispatches_per_second", group.dispatches_per_second)?;
         let (key, value) = (self.inner.keys.group(&group.name), encode(&group));
-        let txn = Txn::new().modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
+        let txn = Txn::new().modified(key.clone(), revision).put(key, value);
         let deed = Deed::new("group.edit", name, Some(&id)).changing(Some(&before.group), Some(&group));
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(GroupSummary { group, clients: before.clients, jobs: before.jobs }),
@@ -121,7 +121,7 @@ impl Admin {
             return Err(AdminError::InUse { name: name.to_owned(), what });
         }
         let key = self.inner.keys.group(&group);
-        let mut txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        let mut txn = Txn::new().modified(key.clone(), revision).delete(key);
         for (segment, jobgen) in seen.jobgens {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }

@@ -264,7 +264,7 @@ impl Admin {
             self.require_in(needs, &job.group)?;
             txn = txn.modified(keys.group(&job.group), self.group_revision(&job.group).await?);
         }
-        let txn = txn.put(key.clone(), value.clone()).or_get(key);
+        let txn = txn.put(key, value);
         let deed = Deed::new(action, id, Some(&before.job.group)).changing(Some(&before.job), Some(&job));
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => self.job(id).await,
@@ -287,7 +287,7 @@ impl Admin {
         }
         let (key, join) = (keys.job(&job), keys.join(self.segment_of(&job).await?, &job));
         let txn = self.job_txn(&job).await?.delete(join);
-        let txn = txn.modified(key.clone(), before.revision).delete(key.clone()).or_get(key);
+        let txn = txn.modified(key.clone(), before.revision).delete(key);
         let deed = Deed::new("job.delete", id, Some(&before.job.group)).changing(Some(&before.job), None);
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),

@@ -56,7 +56,7 @@ impl Admin {
         let lease = self.inner.store.grant(lives).await?;
         let (key, value) = (self.inner.keys.log_level(&summary.node), encode(&level));
         let txn = Txn::new().modified(key.clone(), revision);
-        let txn = txn.put_leased(key.clone(), value.clone(), lease).or_get(key);
+        let txn = txn.put_leased(key, value, lease);
         let deed = Deed::new("node.log_level", node, None)
             .saying("filter", filter)
             .saying("seconds", lives.as_secs());
@@ -77,7 +77,7 @@ impl Admin {
             return Ok(summary);
         }
         let key = self.inner.keys.log_level(&summary.node);
-        let txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        let txn = Txn::new().modified(key.clone(), revision).delete(key);
         let deed = Deed::new("node.log_level", node, None).saying("filter", summary.configured.as_str());
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(summary),

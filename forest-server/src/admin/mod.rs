@@ -74,12 +74,14 @@ use crate::traces::Traces;
 #[derive(Clone)]
 pub(crate) struct Administration {
     inner: Arc<Inner>,
+    traces: Traces,
 }
 
 /// What a caller can do. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Admin {
     inner: Arc<Inner>,
+    traces: Traces,
     caller: Caller,
     /// The trace that the call is part of.
     traceparent: Option<TraceParent>,
@@ -96,7 +98,6 @@ struct Inner {
     marks: write::Marks,
     /// Changes by caller; `None`: any number.
     submissions: Option<DefaultKeyedRateLimiter<String>>,
-    traces: Traces,
 }
 
 /// A page of at most so many, after an opaque token.
@@ -175,9 +176,8 @@ impl Administration {
             default_zone,
             marks: write::Marks::default(),
             submissions,
-            traces: Traces::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), traces: Traces::default() }
     }
 
     /// In the name of the login provider, for somebody who calls from there.
@@ -185,17 +185,14 @@ impl Administration {
         self.acting(Caller { from: from.to_owned(), ..Caller::server() })
     }
 
-    /// With spans of calls that ask for runs. To be said before anybody has a clone.
-    pub(crate) fn with_traces(mut self, traces: Traces) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.traces = traces;
-        }
-        self
+    /// With spans of calls that ask for runs.
+    pub(crate) fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// In the name of a caller.
     pub(crate) fn acting(&self, caller: Caller) -> Admin {
-        Admin { inner: self.inner.clone(), caller, traceparent: None }
+        Admin { inner: self.inner.clone(), traces: self.traces.clone(), caller, traceparent: None }
     }
 }
 

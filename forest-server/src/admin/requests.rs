@@ -7,11 +7,11 @@ use std::time::Duration;
 use forest_etcd::Txn;
 use forest_proto::record::{Answer, Request, RequestKind, Role, decode, encode};
 use forest_proto::time::Instant;
-use forest_proto::{ClientId, GroupName, JobId, RequestKey, RunId};
+use forest_proto::{ClientId, GroupName, JobId, NameError, RequestKey, RunId};
 
 use super::audit::Deed;
 use super::jobs::StoredJob;
-use super::write::Written;
+use super::write::{Written, random_key};
 use super::{Admin, AdminError, validate};
 
 /// How long the answer to a request with an idempotency key is remembered.
@@ -56,12 +56,11 @@ impl Admin {
     ) -> Result<RunId, AdminError> {
         let (job, group) = (before.job.id, before.job.group);
         let named = !key.is_empty();
-        let key = if named { key.to_owned() } else { format!("{:016x}", fastrand::u64(..)) };
-        let key = RequestKey::new(key)
-            .map_err(|error| AdminError::invalid("idempotency_key", error.to_string()))?;
+        let wrong = |error: NameError| AdminError::invalid("idempotency_key", error.to_string());
+        let key = if named { RequestKey::new(key).map_err(wrong)? } else { random_key() };
         let now = self.now();
         let run = RunId::manual(&job, now, &key);
-        let span = self.inner.traces.requesting(&self.inner.clock, &run, self.traceparent);
+        let span = self.traces.requesting(&self.inner.clock, &run, self.traceparent);
         let by = self.caller.who.to_string();
         let request = Request {
             kind: RequestKind::Run,
@@ -89,7 +88,7 @@ impl Admin {
         let deed = Deed { group: Some(&group), ..deed.saying("run", run.as_str()) };
         let found = match self.commit(self.audited(txn, deed)).await? {
             Written::Done => {
-                self.inner.traces.ended(span, &self.inner.clock);
+                self.traces.ended(span, &self.inner.clock);
                 return Ok(run);
             }
             Written::Refused(found) => found,
@@ -142,7 +141,7 @@ impl Admin {
         };
         let key = self.inner.keys.request(self.segment_of(&job).await?, &key);
         let value = encode(&request);
-        let txn = Txn::new().absent(key.clone()).put(key.clone(), value.clone()).or_get(key);
+        let txn = Txn::new().absent(key.clone()).put(key, value);
         let deed = Deed::new("run.cancel", id, Some(&group));
         match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),

@@ -81,9 +81,9 @@ impl Admin {
         let keys = &self.inner.keys;
         let (key, leader, value) = (keys.step_down(), keys.leader(), encode(asked));
         let lease = self.inner.store.grant(WISH).await?;
-        let txn = Txn::new().created(leader, asked.term).put_leased(key.clone(), value.clone(), lease);
+        let txn = Txn::new().created(leader, asked.term).put_leased(key, value, lease);
         let deed = Deed::new("node.step_down", asked.node.as_str(), None).saying("hold_ms", asked.hold_ms);
-        match self.commit(self.audited(txn.or_get(key), deed)).await? {
+        match self.commit(self.audited(txn, deed)).await? {
             Written::Done => Ok(()),
             Written::Refused(_) => Err(AdminError::Conflict { what: "the leadership".into() }),
         }

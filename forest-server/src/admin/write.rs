@@ -34,9 +34,7 @@ pub(super) struct Marks(Mutex<Option<(i64, Duration)>>);
 impl Admin {
     pub(super) async fn commit(&self, Audited(txn): Audited) -> Result<Written, AdminError> {
         self.within_rate()?;
-        let mark = RequestKey::new(format!("{:016x}", fastrand::u64(..)))
-            .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"));
-        let mark = self.inner.keys.mark(&mark);
+        let mark = self.inner.keys.mark(&random_key());
         let mut lost = None;
         for _ in 0..TRIES {
             let lease = self.marks_lease().await?;
@@ -80,6 +78,12 @@ impl Admin {
         }
         Ok(Written::Done)
     }
+}
+
+/// A key that nobody has had.
+pub(super) fn random_key() -> RequestKey {
+    RequestKey::new(format!("{:016x}", fastrand::u64(..)))
+        .unwrap_or_else(|_| unreachable!("hexadecimal digits are a valid key"))
 }
 
 fn unanswered(cause: &str) -> AdminError {

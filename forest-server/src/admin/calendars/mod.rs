@@ -76,7 +76,7 @@ impl Admin {
         let (key, value) = (self.inner.keys.calendar(&name), encode(&calendar));
         // The calendar goes first: a view that has only half of this has new days under an old generation, and
         // decides nothing.
-        let mut txn = Txn::new().modified(key.clone(), revision).put(key.clone(), value.clone()).or_get(key);
+        let mut txn = Txn::new().modified(key.clone(), revision).put(key, value);
         for (segment, _) in before.jobgens {
             txn = txn.put(self.inner.keys.jobgen(segment), name.as_str());
         }
@@ -116,7 +116,7 @@ impl Admin {
             return Err(AdminError::CalendarInUse { name: name.to_owned(), what });
         }
         let key = self.inner.keys.calendar(&known);
-        let mut txn = Txn::new().modified(key.clone(), revision).delete(key.clone()).or_get(key);
+        let mut txn = Txn::new().modified(key.clone(), revision).delete(key);
         for (segment, jobgen) in before.jobgens {
             txn = txn.modified(self.inner.keys.jobgen(segment), jobgen);
         }
